@@ -1,0 +1,70 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .treatAllWarnings(as: .error),
+]
+
+func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+    .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
+}
+
+func system(_ name: String, _ pkgConfig: String?, _ package: String) -> Target {
+    .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([package])])
+}
+
+let package = Package(
+    name: "martlet",
+    products: [
+        .executable(name: "martlet", targets: ["martlet"]),
+        .library(name: "MartletProducer", targets: ["MartletProducer"]),
+    ],
+    targets: [
+        // One module per C library: the only places that know C.
+        system("CRdkafka", "rdkafka", "librdkafka-dev"),
+        system("CLibcurl", "libcurl", "libcurl4-openssl-dev"),
+        system("COpenSSL", "openssl", "libssl-dev"),
+        system("CCares", "libcares", "libc-ares-dev"),
+        system("CMicrohttpd", "libmicrohttpd", "libmicrohttpd-dev"),
+        system("CYAML", "yaml-0.1", "libyaml-dev"),
+        system("CLinux", nil, "libc6-dev"),
+
+        // General parts with no word of Kafka or delivery in them.
+        library("Cryptography", ["COpenSSL"]),
+        library("JSON"),
+        library("YAML", ["CYAML", "JSON"]),
+        library("EventLoop", ["CLinux"]),
+        library("Logging", ["JSON"]),
+        library("Metrics"),
+        library("ArgumentParsing", ["JSON", "YAML"]),
+        library("HTTPServing", ["CMicrohttpd"]),
+
+        // The field.
+        library("Kafka", ["CRdkafka", "EventLoop"]),
+        library("WebhookSigning", ["Cryptography"]),
+        library("HTTPDelivery", ["CLibcurl", "CCares", "EventLoop"]),
+        library("Martlet", ["Cryptography", "JSON", "WebhookSigning", "HTTPDelivery"]),
+        library("MartletProducer", ["Kafka", "Martlet"]),
+        library(
+            "MartletWorker",
+            ["Kafka", "HTTPDelivery", "WebhookSigning", "Martlet", "EventLoop", "Logging", "Metrics", "HTTPServing", "JSON", "CLinux"]),
+        library("MartletSimulator", ["Martlet"]),
+        .executableTarget(
+            name: "martlet",
+            dependencies: [
+                "MartletWorker", "MartletProducer", "Martlet", "Kafka", "HTTPDelivery", "WebhookSigning", "EventLoop",
+                "ArgumentParsing", "Logging", "JSON", "YAML", "HTTPServing", "Cryptography",
+            ],
+            swiftSettings: settings),
+
+        tests("WebhookSigningTests", ["WebhookSigning", "JSON"], resources: [.copy("vectors.json")]),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,232 @@
+internal import CLibcurl
+
+/// One easy handle and what it collects. Reused from request to request; libcurl's callbacks get its address and run on the transport's
+/// thread, inside a call into the multi handle.
+final class CurlTransfer {
+    private let easy: UnsafeMutableRawPointer
+    private let addresses: AddressPolicy
+    private var request: HTTPRequest?
+    private var headerList: UnsafeMutablePointer<curl_slist>?
+    private var resolveList: UnsafeMutablePointer<curl_slist>?
+    private var startedMicroseconds: Int64 = 0
+    private var resolvedMicroseconds: Int64?
+    private var isAttached = false
+    private(set) var token: UInt64 = 0
+
+    private var status: Int?
+    private var headerBytes = 0
+    private var bodyBytes = 0
+    private var excerpt: [UInt8] = []
+    private var retryAfter: String?
+    private var cut: Cut?
+
+    /// Why one of our callbacks ended the transfer.
+    private enum Cut {
+        case body
+        case headers
+        case address(String)
+    }
+
+    init(_ configuration: CurlTransport.Configuration) {
+        guard let easy = curl_easy_init() else { fatalError("libcurl: out of memory") }
+        self.easy = easy
+        addresses = configuration.addresses
+        let me = Unmanaged.passUnretained(self).toOpaque()
+        martlet_setopt_pointer(easy, CURLOPT_PRIVATE, me)
+        martlet_setopt_long(easy, CURLOPT_NOSIGNAL, 1)
+        martlet_setopt_long(easy, CURLOPT_POST, 1)
+        martlet_setopt_long(easy, CURLOPT_FOLLOWLOCATION, 0)
+        martlet_setopt_pointer(easy, CURLOPT_PROTOCOLS_STR, "http,https")
+        martlet_setopt_long(easy, CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1))
+        // Proxy variables of the environment must not take requests round the address policy.
+        martlet_setopt_pointer(easy, CURLOPT_PROXY, "")
+        martlet_setopt_pointer(easy, CURLOPT_NOPROXY, "*")
+        martlet_setopt_long(easy, CURLOPT_MAXLIFETIME_CONN, 300)
+        martlet_setopt_long(easy, CURLOPT_MAXAGE_CONN, 90)
+        martlet_setopt_long(easy, CURLOPT_SSL_VERIFYPEER, 1)
+        martlet_setopt_long(easy, CURLOPT_SSL_VERIFYHOST, 2)
+        martlet_setopt_long(easy, CURLOPT_SSLVERSION, Int(CURL_SSLVERSION_TLSv1_2))
+        // With the default CApath the parsed store isn't kept, and each connection parses the bundle again (20 ms).
+        martlet_setopt_pointer(easy, CURLOPT_CAPATH, nil)
+        martlet_setopt_pointer(easy, CURLOPT_CAINFO, configuration.caBundlePath)
+        martlet_setopt_pointer(easy, CURLOPT_HEADERDATA, me)
+        martlet_setopt_data(easy, CURLOPT_HEADERFUNCTION) { CurlTransfer.from($3)?.header($0, $1 * $2) ?? 0 }
+        martlet_setopt_pointer(easy, CURLOPT_WRITEDATA, me)
+        martlet_setopt_data(easy, CURLOPT_WRITEFUNCTION) { CurlTransfer.from($3)?.body($0, $1 * $2) ?? 0 }
+        martlet_setopt_pointer(easy, CURLOPT_OPENSOCKETDATA, me)
+        martlet_setopt_open(easy) { context, _, address in
+            guard let transfer = CurlTransfer.from(context), let address else { return CURL_SOCKET_BAD }
+            return transfer.open(address)
+        }
+        martlet_setopt_pointer(easy, CURLOPT_PREREQDATA, me)
+        martlet_setopt_prereq(easy) { context, address, _, _, _ in
+            guard let transfer = CurlTransfer.from(context), let address else { return CURL_PREREQFUNC_ABORT }
+            return transfer.mayUse(String(cString: address)) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT
+        }
+    }
+
+    deinit {
+        curl_easy_cleanup(easy)
+        curl_slist_free_all(headerList)
+        curl_slist_free_all(resolveList)
+    }
+
+    static func of(_ easy: UnsafeMutableRawPointer) -> CurlTransfer? {
+        var context: UnsafeMutableRawPointer?
+        martlet_getinfo_pointer(easy, CURLINFO_PRIVATE, &context)
+        return from(context)
+    }
+
+    private static func from(_ context: UnsafeMutableRawPointer?) -> CurlTransfer? {
+        context.map { Unmanaged<CurlTransfer>.fromOpaque($0).takeUnretainedValue() }
+    }
+
+    // MARK: life of a request
+
+    func prepare(_ request: HTTPRequest, startedMicroseconds: Int64) {
+        self.request = request
+        self.startedMicroseconds = startedMicroseconds
+        token = request.token
+        (status, headerBytes, bodyBytes, retryAfter, cut, resolvedMicroseconds) = (nil, 0, 0, nil, nil, nil)
+        excerpt.removeAll(keepingCapacity: true)
+    }
+
+    var resolveDeadlineMicroseconds: Int64 {
+        let limit = min(request?.timeouts.totalMilliseconds ?? 0, Int64(Resolver.lookupTimeoutMilliseconds))
+        return startedMicroseconds + limit * 1_000
+    }
+
+    func attach(_ multi: UnsafeMutableRawPointer, _ vetted: [IPAddress], nowMicroseconds: Int64) -> Bool {
+        guard let request else { return false }
+        martlet_setopt_pointer(easy, CURLOPT_URL, request.url.description)
+        if case .name(let name) = request.url.host {
+            resolvedMicroseconds = nowMicroseconds - startedMicroseconds
+            let list = vetted.map { $0.family == .v4 ? "\($0)" : "[\($0)]" }.joined(separator: ",")
+            resolveList = curl_slist_append(nil, "+\(name):\(request.url.port):\(list)")
+        }
+        martlet_setopt_pointer(easy, CURLOPT_RESOLVE, resolveList)
+        for header in request.headers {
+            // An empty value would remove the header; a semicolon sends it empty.
+            headerList = curl_slist_append(headerList, header.value.isEmpty ? "\(header.name);" : "\(header.name): \(header.value)")
+        }
+        headerList = curl_slist_append(headerList, "Expect:")
+        headerList = curl_slist_append(headerList, "Accept: */*")
+        martlet_setopt_pointer(easy, CURLOPT_HTTPHEADER, headerList)
+        let spent = (nowMicroseconds - startedMicroseconds) / 1_000
+        martlet_setopt_long(easy, CURLOPT_TIMEOUT_MS, Int(max(1, request.timeouts.totalMilliseconds - spent)))
+        martlet_setopt_long(easy, CURLOPT_CONNECTTIMEOUT_MS, Int(max(1, request.timeouts.connectMilliseconds)))
+        // Not copied: `request` holds the body until the transfer is detached.
+        let bytes = request.body.bytes
+        martlet_setopt_off(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(bytes.count))
+        martlet_setopt_pointer(easy, CURLOPT_POSTFIELDS, bytes.baseAddress ?? UnsafeRawPointer(Self.nothing))
+        isAttached = curl_multi_add_handle(multi, easy) == CURLM_OK
+        return isAttached
+    }
+
+    /// A place for the address of an empty body: libcurl takes a null pointer for "read the body from a callback".
+    nonisolated(unsafe) private static let nothing = UnsafeMutablePointer<UInt8>.allocate(capacity: 1)
+
+    func detach(_ multi: UnsafeMutableRawPointer) {
+        if isAttached { curl_multi_remove_handle(multi, easy) }
+        isAttached = false
+        martlet_setopt_pointer(easy, CURLOPT_HTTPHEADER, nil)
+        martlet_setopt_pointer(easy, CURLOPT_RESOLVE, nil)
+        curl_slist_free_all(headerList)
+        curl_slist_free_all(resolveList)
+        (headerList, resolveList, request) = (nil, nil, nil)
+    }
+
+    // MARK: callbacks
+
+    private func open(_ given: UnsafeMutablePointer<curl_sockaddr>) -> curl_socket_t {
+        let address = withUnsafePointer(to: &given.pointee.addr) { IPAddress($0) }
+        guard let address, addresses.allows(address) else {
+            cut = .address(address.map(String.init(describing:)) ?? "of an unknown family")
+            return CURL_SOCKET_BAD
+        }
+        return socket(given.pointee.family, given.pointee.socktype | Int32(SOCK_CLOEXEC.rawValue), given.pointee.`protocol`)
+    }
+
+    private func mayUse(_ text: String) -> Bool {
+        if let address = IPAddress(text), addresses.allows(address) { return true }
+        cut = .address(text)
+        return false
+    }
+
+    private func header(_ bytes: UnsafeMutablePointer<CChar>?, _ count: Int) -> Int {
+        headerBytes += count
+        guard headerBytes <= ResponseLimits.headerBytes, let bytes else {
+            cut = .headers
+            return 0
+        }
+        let line = UnsafeRawBufferPointer(start: bytes, count: count)
+        if line.starts(with: "HTTP/".utf8) { retryAfter = nil }
+        let name = "retry-after:"
+        if count > name.utf8.count, zip(line, name.utf8).allSatisfy({ ($0 | ($0 &- 65 < 26 ? 0x20 : 0)) == $1 }) {
+            retryAfter = String(decoding: line.dropFirst(name.utf8.count).prefix(64).filter { $0 >= 0x20 && $0 < 0x7f }, as: UTF8.self)
+            retryAfter = retryAfter.map { String($0.drop { $0 == " " }) }
+        }
+        return count
+    }
+
+    private func body(_ bytes: UnsafeMutablePointer<CChar>?, _ count: Int) -> Int {
+        let read = UnsafeRawBufferPointer(start: bytes, count: count)
+        excerpt += read.prefix(max(0, ResponseLimits.excerptBytes - excerpt.count))
+        bodyBytes += count
+        if bodyBytes > ResponseLimits.bodyBytes {
+            cut = .body
+            return 0
+        }
+        return count
+    }
+
+    // MARK: outcome
+
+    func result(nowMicroseconds: Int64) -> HTTPResult {
+        var code = 0
+        martlet_getinfo_long(easy, CURLINFO_RESPONSE_CODE, &code)
+        if isAttached, code >= 200 { status = code }
+        var result = HTTPResult(token: token, status: status, retryAfter: retryAfter, excerpt: excerpt)
+        result.timings.total = nowMicroseconds - startedMicroseconds
+        result.timings.dns = resolvedMicroseconds
+        guard isAttached else { return result }
+        let offset = resolvedMicroseconds ?? 0
+        func phase(_ info: CURLINFO) -> Int64? {
+            var value: curl_off_t = 0
+            martlet_getinfo_off(easy, info, &value)
+            return value > 0 ? Int64(value) + offset : nil
+        }
+        var connects = 0
+        martlet_getinfo_long(easy, CURLINFO_NUM_CONNECTS, &connects)
+        if connects > 0 {
+            result.timings.connect = phase(CURLINFO_CONNECT_TIME_T)
+            result.timings.tls = phase(CURLINFO_APPCONNECT_TIME_T)
+        }
+        result.timings.firstByte = phase(CURLINFO_STARTTRANSFER_TIME_T)
+        return result
+    }
+
+    /// nil: a whole response came, or one that is judged by its status.
+    func failure(_ code: CURLcode) -> (ErrorClass, String)? {
+        switch cut {
+        case .body: return nil
+        case .headers: return (.tooLarge, "the response's headers exceed \(ResponseLimits.headerBytes) bytes")
+        case .address(let address): return (.refusedAddress, "the address \(address) is refused by the address policy")
+        case nil: break
+        }
+        let text = String(cString: curl_easy_strerror(code))
+        switch code {
+        case CURLE_OK: return nil
+        case CURLE_COULDNT_RESOLVE_HOST: return (.dns, text)
+        case CURLE_COULDNT_CONNECT: return (.connect, text)
+        case CURLE_OPERATION_TIMEDOUT: return (.timeout, text)
+        case CURLE_SSL_CONNECT_ERROR, CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM, CURLE_SSL_CIPHER, CURLE_SSL_CACERT_BADFILE,
+            CURLE_SSL_ISSUER_ERROR, CURLE_SSL_PINNEDPUBKEYNOTMATCH, CURLE_SSL_INVALIDCERTSTATUS, CURLE_USE_SSL_FAILED:
+            return (.tls, text)
+        case CURLE_GOT_NOTHING, CURLE_RECV_ERROR, CURLE_SEND_ERROR: return (.reset, text)
+        // libcurl 7.88 says so of a hostile header line of 200 KB; it is not our memory.
+        case CURLE_OUT_OF_MEMORY where headerBytes > 0: return (.tooLarge, "a response header line is too long")
+        default: return (.protocol, text)
+        }
+    }
+}

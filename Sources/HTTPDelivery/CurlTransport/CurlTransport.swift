@@ -1,0 +1,175 @@
+internal import CLibcurl
+public import EventLoop
+
+/// Requests over libcurl's multi interface, driven by the owner's event loop. HTTP/1.1; no redirects; no proxy from the environment.
+public final class CurlTransport: HTTPTransport {
+    public struct Configuration: Sendable {
+        public var addresses: AddressPolicy
+        /// The most requests at once.
+        public var inFlightLimit = 10_000
+        /// Kept connections beyond those in use.
+        public var idlePool = 512
+        /// PEM file with the certificates that are trusted.
+        public var caBundlePath = "/etc/ssl/certs/ca-certificates.crt"
+        public init(addresses: AddressPolicy = AddressPolicy()) { self.addresses = addresses }
+    }
+
+    private let loop: EventLoop
+    private let tokens: UInt64
+    private let resolver: Resolver
+    private let resolverTokens: UInt64
+    let configuration: Configuration
+    private let multi: UnsafeMutableRawPointer
+    private var transfers: [UInt64: CurlTransfer] = [:]
+    private var resolving: [UInt64] = []
+    private var idle: [CurlTransfer] = []
+    private var finished: [HTTPResult] = []
+    private var timerDeadline: Int64?
+    private var now: Int64 = 0
+
+    /// Watches descriptors with `tokens + fd` and, for the resolver, `tokens + 2³² + fd`.
+    public init(_ loop: EventLoop, tokens: UInt64, _ configuration: Configuration) {
+        self.loop = loop
+        self.tokens = tokens
+        self.configuration = configuration
+        resolverTokens = tokens + 1 << 32
+        resolver = Resolver(loop, tokens: resolverTokens)
+        _ = Self.libraryReady
+        guard let multi = curl_multi_init() else { fatalError("libcurl: out of memory") }
+        self.multi = multi
+        // Counts connections in use, too: below the number in flight, reuse would fall to zero.
+        martlet_multi_setopt_long(multi, CURLMOPT_MAXCONNECTS, configuration.inFlightLimit + configuration.idlePool)
+        martlet_multi_setopt_long(multi, CURLMOPT_PIPELINING, 0)
+        martlet_multi_setopt_pointer(multi, CURLMOPT_SOCKETDATA, Unmanaged.passUnretained(self).toOpaque())
+        martlet_multi_setopt_pointer(multi, CURLMOPT_TIMERDATA, Unmanaged.passUnretained(self).toOpaque())
+        // Both run on this thread, inside a call that we made into the multi handle.
+        martlet_multi_setopt_socket(multi) { _, fd, what, context, _ in
+            guard let context else { return 0 }
+            Unmanaged<CurlTransport>.fromOpaque(context).takeUnretainedValue().watch(fd, what)
+            return 0
+        }
+        martlet_multi_setopt_timer(multi) { _, milliseconds, context in
+            guard let context else { return 0 }
+            let transport = Unmanaged<CurlTransport>.fromOpaque(context).takeUnretainedValue()
+            transport.timerDeadline = milliseconds < 0 ? nil : transport.now + Int64(milliseconds) * 1_000
+            return 0
+        }
+    }
+
+    deinit {
+        for transfer in transfers.values { transfer.detach(multi) }
+        transfers = [:]
+        idle = []
+        curl_multi_cleanup(multi)
+    }
+
+    private static let libraryReady: Bool = martlet_global_init() == CURLE_OK
+
+    private func watch(_ fd: curl_socket_t, _ what: Int32) {
+        switch what {
+        case CURL_POLL_IN: loop.watch(fd, for: .readable, token: tokens + UInt64(fd))
+        case CURL_POLL_OUT: loop.watch(fd, for: .writable, token: tokens + UInt64(fd))
+        case CURL_POLL_INOUT: loop.watch(fd, for: [.readable, .writable], token: tokens + UInt64(fd))
+        default: loop.forget(fd)
+        }
+    }
+
+    public var inFlight: Int { transfers.count + finished.count }
+
+    public func start(_ request: HTTPRequest, nowMicroseconds: Int64) {
+        now = nowMicroseconds
+        let transfer = idle.popLast() ?? CurlTransfer(configuration)
+        transfer.prepare(request, startedMicroseconds: nowMicroseconds)
+        transfers[request.token] = transfer
+        switch request.url.host {
+        case .address(let address): connect(request.token, [address])
+        case .name(let name):
+            resolving.append(request.token)
+            resolver.resolve(name, nowMicroseconds: nowMicroseconds) { [weak self] answer in
+                guard let self, let place = resolving.firstIndex(of: request.token) else { return }
+                resolving.swapAt(place, resolving.count - 1)
+                resolving.removeLast()
+                switch answer {
+                case .addresses(let addresses): connect(request.token, addresses)
+                case .failed(let reason): finish(request.token, (.dns, "cannot resolve \(name): \(reason)"))
+                }
+            }
+        }
+    }
+
+    /// Every address must be allowed: one refused address refuses the name.
+    private func connect(_ token: UInt64, _ addresses: [IPAddress]) {
+        guard let transfer = transfers[token] else { return }
+        if let refused = addresses.first(where: { !configuration.addresses.allows($0) }) {
+            return finish(token, (.refusedAddress, "the address \(refused) is refused by the address policy"))
+        }
+        guard transfer.attach(multi, addresses, nowMicroseconds: now) else {
+            return finish(token, (.protocol, "libcurl refused the request"))
+        }
+    }
+
+    public func cancel(_ token: UInt64) {
+        guard transfers[token] != nil else { return }
+        resolving.removeAll { $0 == token }
+        finish(token, (.cancelled, "cancelled"))
+    }
+
+    private func finish(_ token: UInt64, _ error: (ErrorClass, String)?) {
+        guard let transfer = transfers.removeValue(forKey: token) else { return }
+        var result = transfer.result(nowMicroseconds: now)
+        if let error { result.error = error }
+        transfer.detach(multi)
+        finished.append(result)
+        if idle.count < configuration.idlePool { idle.append(transfer) }
+    }
+
+    public func handle(_ ready: EventLoop.Ready, nowMicroseconds: Int64) {
+        now = nowMicroseconds
+        if ready.token >= resolverTokens { return resolver.handle(ready, nowMicroseconds: nowMicroseconds) }
+        var what: Int32 = 0
+        if ready.interest.contains(.readable) { what |= CURL_CSELECT_IN }
+        if ready.interest.contains(.writable) { what |= CURL_CSELECT_OUT }
+        if !ready.interest.isDisjoint(with: .failed) { what |= CURL_CSELECT_ERR }
+        act(curl_socket_t(truncatingIfNeeded: ready.token - tokens), what)
+    }
+
+    public func advance(nowMicroseconds: Int64) {
+        now = nowMicroseconds
+        resolver.advance(nowMicroseconds: nowMicroseconds)
+        for token in resolving {
+            if let transfer = transfers[token], transfer.resolveDeadlineMicroseconds <= now {
+                resolving.removeAll { $0 == token }
+                finish(token, (.dns, "the name was not resolved in time"))
+            }
+        }
+        if let deadline = timerDeadline, deadline <= nowMicroseconds {
+            timerDeadline = nil
+            act(CURL_SOCKET_BAD, 0)
+        }
+    }
+
+    private func act(_ socket: curl_socket_t, _ what: Int32) {
+        var running: Int32 = 0
+        curl_multi_socket_action(multi, socket, what, &running)
+        var left: Int32 = 0
+        while let message = curl_multi_info_read(multi, &left) {
+            guard message.pointee.msg == CURLMSG_DONE, let easy = message.pointee.easy_handle else { continue }
+            let code = martlet_message_result(message)
+            guard let transfer = CurlTransfer.of(easy) else { continue }
+            finish(transfer.token, transfer.failure(code))
+        }
+    }
+
+    public var nextDeadlineMicroseconds: Int64? {
+        if !finished.isEmpty { return 0 }
+        return [timerDeadline, resolver.nextDeadlineMicroseconds].compactMap(\.self).min()
+    }
+
+    public func drain(_ body: (HTTPResult) -> Void) {
+        while !finished.isEmpty {
+            let batch = finished
+            finished.removeAll(keepingCapacity: true)
+            for result in batch { body(result) }
+        }
+    }
+}

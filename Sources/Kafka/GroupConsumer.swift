@@ -1,0 +1,235 @@
+internal import CRdkafka
+internal import Glibc
+
+/// A member of a consumer group, for one thread. It subscribes; what it assigns to itself beyond the subscription is the caller's choice
+/// (`assign`). Offsets are committed explicitly with metadata.
+public final class GroupConsumer {
+    public struct Options: Sendable {
+        public var group: String
+        /// Static membership.
+        public var instanceID: String?
+        public var sessionTimeoutMilliseconds = 45_000
+        public var maxPollIntervalMilliseconds = 300_000
+        /// Bytes of prefetched records, per partition.
+        public var prefetchKilobytes = 16_384
+        public init(group: String) { self.group = group }
+    }
+
+    public enum Event {
+        case assigned([TopicPartition])
+        /// `lost`: the group has already given the partitions to others; nothing may be committed.
+        case revoked([TopicPartition], lost: Bool)
+        /// The answer to `commit` number `id`.
+        case committed(id: UInt64, error: KafkaError?)
+        case failed(KafkaError)
+    }
+
+    private let handle: OpaquePointer
+    private let queue: OpaquePointer
+    /// The reading end becomes readable with 4-byte payloads: `Int32.max` for group events, else a partition queue's number.
+    private var pipe: (read: Int32, write: Int32)
+    private var nextCommit: UInt64 = 0
+    /// Lists whose commit is under way, by its opaque number. librdkafka answers each exactly once.
+    private var commitsInFlight: Set<UInt64> = []
+    public static let groupPayload: UInt32 = .max
+
+    public init(_ settings: KafkaSettings, _ options: Options) throws(KafkaError) {
+        var own: [(String, String)] = [
+            ("group.id", options.group), ("enable.auto.commit", "false"), ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"), ("enable.partition.eof", "true"), ("partition.assignment.strategy", "range"),
+            ("session.timeout.ms", String(options.sessionTimeoutMilliseconds)), ("heartbeat.interval.ms", "3000"),
+            ("max.poll.interval.ms", String(max(options.maxPollIntervalMilliseconds, options.sessionTimeoutMilliseconds))),
+            ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)), ("queued.min.messages", "100000"),
+            ("queued.max.messages.kbytes", String(options.prefetchKilobytes)), ("max.partition.fetch.bytes", "1048576"),
+            ("topic.metadata.refresh.interval.ms", "30000"),
+        ]
+        if let id = options.instanceID { own.append(("group.instance.id", id)) }
+        let configuration = try settings.makeConfiguration(own)
+        rd_kafka_conf_set_events(
+            configuration, Int32(RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_ERROR))
+        handle = try KafkaSettings.makeHandle(RD_KAFKA_CONSUMER, configuration)
+        rd_kafka_poll_set_consumer(handle)
+        queue = rd_kafka_queue_get_consumer(handle)
+        var ends: [Int32] = [-1, -1]
+        precondition(Glibc.pipe(&ends) == 0, "pipe: out of file descriptors (see ulimit -n)")
+        for end in ends {
+            _ = fcntl(end, F_SETFL, O_NONBLOCK)
+            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
+        }
+        pipe = (ends[0], ends[1])
+        var payload = Self.groupPayload
+        rd_kafka_queue_io_event_enable(queue, pipe.write, &payload, 4)
+    }
+
+    deinit {
+        rd_kafka_queue_io_event_enable(queue, -1, nil, 0)
+        rd_kafka_queue_destroy(queue)
+        rd_kafka_destroy(handle)
+        Glibc.close(pipe.read)
+        Glibc.close(pipe.write)
+    }
+
+    /// To be watched for readability.
+    public var eventsReady: Int32 { pipe.read }
+
+    /// Reads which queues became ready since the last call.
+    public func drainReady(_ body: (UInt32) -> Void) {
+        withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 512) { numbers in
+            while true {
+                let count = Glibc.read(pipe.read, numbers.baseAddress, 512 * 4) / 4
+                guard count > 0 else { return }
+                for index in 0..<count { body(numbers[index]) }
+                if count < 512 { return }
+            }
+        }
+    }
+
+    /// Names that start with `^` are regular expressions.
+    public func subscribe(_ topics: [String]) throws(KafkaError) {
+        let list = rd_kafka_topic_partition_list_new(Int32(topics.count))
+        defer { rd_kafka_topic_partition_list_destroy(list) }
+        for topic in topics { rd_kafka_topic_partition_list_add(list, topic, -1) }
+        let error = rd_kafka_subscribe(handle, list)
+        guard error == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(error, "subscribe") }
+    }
+
+    /// Serves the group protocol; call at every turn.
+    public func poll(_ body: (Event) -> Void) {
+        while let event = rd_kafka_queue_poll(queue, 0) {
+            defer { rd_kafka_event_destroy(event) }
+            switch rd_kafka_event_type(event) {
+            case RD_KAFKA_EVENT_REBALANCE:
+                let partitions = Self.partitions(rd_kafka_event_topic_partition_list(event)).map(\.at)
+                if rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+                    body(.assigned(partitions))
+                } else {
+                    body(.revoked(partitions, lost: rd_kafka_assignment_lost(handle) != 0))
+                }
+            case RD_KAFKA_EVENT_OFFSET_COMMIT:
+                let error = rd_kafka_event_error(event)
+                let id = UInt64(UInt(bitPattern: rd_kafka_event_opaque(event)))
+                guard commitsInFlight.remove(id) != nil else { continue }
+                // A list in which single partitions failed answers with the first such error.
+                let partial = Self.firstError(rd_kafka_event_topic_partition_list(event))
+                let worst = error == RD_KAFKA_RESP_ERR_NO_ERROR ? partial : error
+                body(.committed(id: id, error: worst == RD_KAFKA_RESP_ERR_NO_ERROR ? nil : KafkaError(worst, "commit")))
+            case RD_KAFKA_EVENT_ERROR:
+                let code = rd_kafka_event_error(event)
+                var failure = KafkaError(code, String(cString: rd_kafka_event_error_string(event)))
+                if code == RD_KAFKA_RESP_ERR__FATAL {
+                    var reason = [CChar](repeating: 0, count: 512)
+                    let original = rd_kafka_fatal_error(handle, &reason, reason.count)
+                    failure = KafkaError(original, String(decoding: reason.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
+                    failure.isFatal = true
+                }
+                body(.failed(failure))
+            default: continue
+            }
+        }
+    }
+
+    /// Separates these partitions' queues (number = index in the list) and starts fetching. A nil offset starts at the log's beginning.
+    public func assign(_ partitions: [PartitionOffset], numbering: (Int) -> UInt32) throws(KafkaError) -> [PartitionQueue] {
+        let queues = partitions.enumerated().map { PartitionQueue(handle, $1.at, wakeUp: pipe.write, payload: numbering($0)) }
+        let list = Self.list(partitions) { $0 ?? Int64(RD_KAFKA_OFFSET_BEGINNING) }
+        defer { rd_kafka_topic_partition_list_destroy(list) }
+        let error = rd_kafka_assign(handle, list)
+        guard error == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(error, "assign") }
+        return queues
+    }
+
+    /// Answers a revoke.
+    public func unassign() { _ = rd_kafka_assign(handle, nil) }
+
+    /// Committed offsets with metadata. Blocks up to `timeoutMilliseconds`.
+    public func committed(_ partitions: [TopicPartition], timeoutMilliseconds: Int) throws(KafkaError) -> [PartitionOffset] {
+        let list = Self.list(partitions.map { PartitionOffset($0, offset: nil) }) { _ in Int64(RD_KAFKA_OFFSET_INVALID) }
+        defer { rd_kafka_topic_partition_list_destroy(list) }
+        let error = rd_kafka_committed(handle, list, Int32(timeoutMilliseconds))
+        guard error == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(error, "committed offsets") }
+        let partial = Self.firstError(list)
+        guard partial == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(partial, "committed offsets") }
+        return Self.partitions(list)
+    }
+
+    /// Starts a commit; the answer comes as an event with the number that this returns.
+    public func commit(_ offsets: [PartitionOffset]) throws(KafkaError) -> UInt64 {
+        nextCommit += 1
+        let list = Self.list(offsets) { $0 ?? 0 }
+        defer { rd_kafka_topic_partition_list_destroy(list) }
+        commitsInFlight.insert(nextCommit)
+        let error = rd_kafka_commit_queue(handle, list, queue, nil, UnsafeMutableRawPointer(bitPattern: UInt(nextCommit)))
+        guard error == RD_KAFKA_RESP_ERR_NO_ERROR else {
+            commitsInFlight.remove(nextCommit)
+            throw KafkaError(error, "commit")
+        }
+        return nextCommit
+    }
+
+    /// The log's known bounds for a partition that is being fetched: first offset and next offset. nil before the first fetch.
+    public func knownWatermarks(_ at: TopicPartition) -> (low: Int64, high: Int64)? {
+        var (low, high): (Int64, Int64) = (-1, -1)
+        guard rd_kafka_get_watermark_offsets(handle, at.topic, at.partition, &low, &high) == RD_KAFKA_RESP_ERR_NO_ERROR, high >= 0 else {
+            return nil
+        }
+        return (low, high)
+    }
+
+    /// Asks the leader. Blocks up to `timeoutMilliseconds`.
+    public func queryWatermarks(_ at: TopicPartition, timeoutMilliseconds: Int) throws(KafkaError) -> (low: Int64, high: Int64) {
+        var (low, high): (Int64, Int64) = (-1, -1)
+        let error = rd_kafka_query_watermark_offsets(handle, at.topic, at.partition, &low, &high, Int32(timeoutMilliseconds))
+        guard error == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(error, "log bounds of \(at)") }
+        return (low, high)
+    }
+
+    public func seek(_ at: TopicPartition, to offset: Int64, timeoutMilliseconds: Int) throws(KafkaError) {
+        let list = Self.list([PartitionOffset(at, offset: offset)]) { $0 ?? 0 }
+        defer { rd_kafka_topic_partition_list_destroy(list) }
+        if let error = rd_kafka_seek_partitions(handle, list, Int32(timeoutMilliseconds)) {
+            throw KafkaError(consuming: error, "seek \(at)")
+        }
+    }
+
+    /// Starts to leave the group; go on with `poll` (answer the revoke with `unassign`) until `isClosed`.
+    public func beginClose() {
+        if let error = rd_kafka_consumer_close_queue(handle, queue) { rd_kafka_error_destroy(error) }
+    }
+
+    public var isClosed: Bool { rd_kafka_consumer_closed(handle) != 0 }
+
+    // MARK: lists
+
+    private static func list(
+        _ partitions: [PartitionOffset], _ offset: (Int64?) -> Int64
+    ) -> UnsafeMutablePointer<rd_kafka_topic_partition_list_t> {
+        let list: UnsafeMutablePointer<rd_kafka_topic_partition_list_t> = rd_kafka_topic_partition_list_new(Int32(partitions.count))
+        for partition in partitions {
+            let entry = rd_kafka_topic_partition_list_add(list, partition.at.topic, partition.at.partition)
+            entry?.pointee.offset = offset(partition.offset)
+            if !partition.metadata.isEmpty {
+                // Freed by librdkafka with the list.
+                entry?.pointee.metadata = UnsafeMutableRawPointer(strdup(partition.metadata))
+                entry?.pointee.metadata_size = partition.metadata.utf8.count
+            }
+        }
+        return list
+    }
+
+    private static func partitions(_ list: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?) -> [PartitionOffset] {
+        guard let list = list?.pointee else { return [] }
+        return (0..<Int(list.cnt)).map { index in
+            let entry = list.elems[index]
+            let metadata = UnsafeRawBufferPointer(start: entry.metadata, count: entry.metadata == nil ? 0 : entry.metadata_size)
+            return PartitionOffset(
+                TopicPartition(String(cString: entry.topic), entry.partition), offset: entry.offset >= 0 ? entry.offset : nil,
+                metadata: String(decoding: metadata, as: UTF8.self))
+        }
+    }
+
+    private static func firstError(_ list: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?) -> rd_kafka_resp_err_t {
+        guard let list = list?.pointee else { return RD_KAFKA_RESP_ERR_NO_ERROR }
+        for index in 0..<Int(list.cnt) where list.elems[index].err != RD_KAFKA_RESP_ERR_NO_ERROR { return list.elems[index].err }
+        return RD_KAFKA_RESP_ERR_NO_ERROR
+    }
+}

@@ -1,0 +1,198 @@
+internal import CRdkafka
+internal import EventLoop
+internal import Glibc
+
+/// An idempotent producer for one thread. Reports of the brokers' answers come in batches through `drainReports`; `reportsReady` becomes
+/// readable when there are some.
+public final class Producer {
+    public struct Options: Sendable {
+        /// 0: never give up (keeps order); else a record that isn't acknowledged by then is reported as failed.
+        public var messageTimeoutMilliseconds = 120_000
+        public var lingerMilliseconds = 2
+        public var bufferKilobytes = 65_536
+        public var bufferRecords = 100_000
+        public var transactionalID: String?
+        public var transactionTimeoutMilliseconds = 10_000
+        public init() {}
+    }
+
+    public enum Queued: Equatable {
+        case queued
+        /// The local queue is full: drain reports and try again.
+        case full
+        case failed(KafkaError)
+    }
+
+    /// The brokers' answer for the record that was produced with `token`.
+    public struct Report {
+        public var token: UInt64
+        public var at: TopicPartition
+        /// The record's offset, when there is no error.
+        public var offset: Int64
+        public var error: KafkaError?
+    }
+
+    private let settings: KafkaSettings
+    private let options: Options
+    private var handle: OpaquePointer
+    private var queue: OpaquePointer
+    private var topics: [String: OpaquePointer] = [:]
+    private let wakeUp = WakeUp()
+    /// How many times a fatal error made a new handle necessary.
+    public private(set) var rebuilds = 0
+    private var fatal = false
+
+    public init(_ settings: KafkaSettings, _ options: Options = Options()) throws(KafkaError) {
+        self.settings = settings
+        self.options = options
+        (handle, queue) = try Self.open(settings, options, wakeUp)
+    }
+
+    deinit { close() }
+
+    private static func open(
+        _ settings: KafkaSettings, _ options: Options, _ wakeUp: WakeUp
+    ) throws(KafkaError) -> (OpaquePointer, OpaquePointer) {
+        var own: [(String, String)] = [
+            ("enable.idempotence", "true"), ("acks", "all"), ("compression.type", "lz4"), ("partitioner", "murmur2_random"),
+            ("linger.ms", String(options.lingerMilliseconds)), ("message.timeout.ms", String(options.messageTimeoutMilliseconds)),
+            ("queue.buffering.max.kbytes", String(options.bufferKilobytes)),
+            ("queue.buffering.max.messages", String(options.bufferRecords)),
+            ("message.max.bytes", "4194304"),
+        ]
+        if let id = options.transactionalID {
+            own += [("transactional.id", id), ("transaction.timeout.ms", String(options.transactionTimeoutMilliseconds))]
+            own = own.map { $0.0 == "message.timeout.ms" ? ($0.0, String(options.transactionTimeoutMilliseconds)) : $0 }
+        }
+        let configuration = try settings.makeConfiguration(own)
+        rd_kafka_conf_set_events(configuration, Int32(RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR))
+        let handle = try KafkaSettings.makeHandle(RD_KAFKA_PRODUCER, configuration)
+        let queue: OpaquePointer = rd_kafka_queue_get_main(handle)
+        var one: UInt64 = 1
+        rd_kafka_queue_io_event_enable(queue, wakeUp.descriptor, &one, 8)
+        return (handle, queue)
+    }
+
+    /// To be watched for readability.
+    public var reportsReady: Int32 { wakeUp.descriptor }
+
+    /// Records that are not reported yet.
+    public var outstanding: Int { Int(rd_kafka_outq_len(handle)) }
+
+    /// Queues a record; never blocks. `token` comes back in its report.
+    public func produce(_ record: OutgoingRecord, token: UInt64) -> Queued {
+        guard let value = record.value else { return produce(record, value: nil, token: token) }
+        return value.withUnsafeBytes { produce(record, value: $0, token: token) }
+    }
+
+    /// The same with a value that lies elsewhere (a fetch buffer); it is copied before this returns. `record.value` is ignored.
+    public func produce(_ record: OutgoingRecord, value: UnsafeRawBufferPointer?, token: UInt64) -> Queued {
+        if fatal { return .full }
+        guard let topic = topic(record.topic) else { return .failed(KafkaError(rd_kafka_last_error(), "topic \(record.topic)")) }
+        var headers: OpaquePointer?
+        if !record.headers.isEmpty {
+            headers = rd_kafka_headers_new(record.headers.count)
+            for header in record.headers { rd_kafka_header_add(headers, header.name, -1, header.value, header.value.count) }
+        }
+        var nothing: UInt8 = 0
+        let result = withUnsafePointer(to: &nothing) { empty in
+            martlet_produce(
+                handle, topic, record.partition ?? -1, record.key, record.key?.count ?? 0,
+                value.map { $0.baseAddress ?? UnsafeRawPointer(empty) }, value?.count ?? 0, headers, record.timestampMilliseconds ?? 0,
+                UnsafeMutableRawPointer(bitPattern: UInt(token) &+ 1))
+        }
+        if result == RD_KAFKA_RESP_ERR_NO_ERROR { return .queued }
+        if let headers { rd_kafka_headers_destroy(headers) }
+        if result == RD_KAFKA_RESP_ERR__QUEUE_FULL { return .full }
+        if result == RD_KAFKA_RESP_ERR__FATAL {
+            fatal = true
+            return .full
+        }
+        return .failed(KafkaError(result, "produce to \(record.topic)"))
+    }
+
+    /// Hands over every report that has arrived. After a fatal error all that is outstanding is reported as failed and the handle is made
+    /// anew: the caller produces again what was not acknowledged.
+    public func drainReports(waitMilliseconds: Int = 0, _ body: (Report) -> Void) {
+        wakeUp.clear()
+        var wait = Int32(clamping: waitMilliseconds)
+        while let event = rd_kafka_queue_poll(queue, wait) {
+            wait = 0
+            deliver(event, body)
+        }
+        if fatal { rebuild(body) }
+    }
+
+    private func deliver(_ event: OpaquePointer, _ body: (Report) -> Void) {
+        defer { rd_kafka_event_destroy(event) }
+        if rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR {
+            if rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__FATAL { fatal = true }
+            return
+        }
+        while let message = rd_kafka_event_message_next(event) {
+            let error = message.pointee.err
+            let topic = String(cString: rd_kafka_topic_name(message.pointee.rkt))
+            body(
+                Report(
+                    token: UInt64(UInt(bitPattern: message.pointee._private)) &- 1, at: TopicPartition(topic, message.pointee.partition),
+                    offset: message.pointee.offset,
+                    error: error == RD_KAFKA_RESP_ERR_NO_ERROR ? nil : KafkaError(error, "produce to \(topic)")))
+        }
+    }
+
+    private func rebuild(_ body: (Report) -> Void) {
+        rd_kafka_purge(handle, Int32(RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT))
+        while rd_kafka_outq_len(handle) > 0 {
+            if let event = rd_kafka_queue_poll(queue, 100) { deliver(event, body) }
+        }
+        close()
+        // The configuration was accepted once; only a lack of memory or threads could refuse it now.
+        guard let opened = try? Self.open(settings, options, wakeUp) else {
+            fatalError("librdkafka: no new producer handle; out of threads or memory")
+        }
+        (handle, queue) = opened
+        isClosed = false
+        fatal = false
+        rebuilds += 1
+    }
+
+    /// Waits until everything is acknowledged or the time is over; true when nothing is outstanding. Call `drainReports` afterwards.
+    public func flush(milliseconds: Int) -> Bool { rd_kafka_flush(handle, Int32(clamping: milliseconds)) == RD_KAFKA_RESP_ERR_NO_ERROR }
+
+    private func topic(_ name: String) -> OpaquePointer? {
+        if let known = topics[name] { return known }
+        guard let made = rd_kafka_topic_new(handle, name, nil) else { return nil }
+        topics[name] = made
+        return made
+    }
+
+    private var isClosed = false
+
+    private func close() {
+        guard !isClosed else { return }
+        isClosed = true
+        rd_kafka_queue_io_event_enable(queue, -1, nil, 0)
+        for topic in topics.values { rd_kafka_topic_destroy(topic) }
+        topics = [:]
+        rd_kafka_queue_destroy(queue)
+        rd_kafka_purge(handle, Int32(RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT))
+        rd_kafka_destroy(handle)
+    }
+
+    // MARK: transactions (blocking: never on the cooperative pool or a lane)
+
+    public func initTransactions(timeoutMilliseconds: Int = 30_000) throws(KafkaError) {
+        try check(rd_kafka_init_transactions(handle, Int32(timeoutMilliseconds)), "init transactions")
+    }
+    public func beginTransaction() throws(KafkaError) { try check(rd_kafka_begin_transaction(handle), "begin transaction") }
+    public func commitTransaction(timeoutMilliseconds: Int = 10_000) throws(KafkaError) {
+        try check(rd_kafka_commit_transaction(handle, Int32(timeoutMilliseconds)), "commit transaction")
+    }
+    public func abortTransaction(timeoutMilliseconds: Int = 10_000) throws(KafkaError) {
+        try check(rd_kafka_abort_transaction(handle, Int32(timeoutMilliseconds)), "abort transaction")
+    }
+
+    private func check(_ error: OpaquePointer?, _ doing: String) throws(KafkaError) {
+        if let error { throw KafkaError(consuming: error, doing) }
+    }
+}

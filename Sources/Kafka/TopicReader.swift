@@ -1,0 +1,89 @@
+internal import CRdkafka
+
+/// Reads partitions from chosen offsets without a group and without commits: the registry, reports, tails. For one thread.
+public final class TopicReader {
+    public enum Start: Sendable, Equatable { case beginning, end, offset(Int64) }
+
+    private let handle: OpaquePointer
+    private let queue: OpaquePointer
+    private var topics: [TopicPartition: OpaquePointer] = [:]
+
+    public init(_ settings: KafkaSettings) throws(KafkaError) {
+        let configuration = try settings.makeConfiguration([
+            ("enable.partition.eof", "true"), ("auto.offset.reset", "earliest"),
+            ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)),
+            ("queued.min.messages", "10000"), ("queued.max.messages.kbytes", "16384"), ("enable.auto.offset.store", "false"),
+            ("group.id", "martlet-reader"),
+        ])
+        rd_kafka_conf_set_events(configuration, Int32(RD_KAFKA_EVENT_ERROR))
+        handle = try KafkaSettings.makeHandle(RD_KAFKA_CONSUMER, configuration)
+        queue = rd_kafka_queue_new(handle)
+    }
+
+    deinit {
+        for (at, topic) in topics { rd_kafka_consume_stop(topic, at.partition) }
+        for topic in topics.values { rd_kafka_topic_destroy(topic) }
+        rd_kafka_queue_destroy(queue)
+        rd_kafka_destroy(handle)
+    }
+
+    public func start(_ at: TopicPartition, from start: Start) throws(KafkaError) {
+        guard let topic = rd_kafka_topic_new(handle, at.topic, nil) else { throw KafkaError(rd_kafka_last_error(), "read \(at)") }
+        let offset: Int64 =
+            switch start {
+            case .beginning: Int64(RD_KAFKA_OFFSET_BEGINNING)
+            case .end: Int64(RD_KAFKA_OFFSET_END)
+            case .offset(let offset): offset
+            }
+        guard rd_kafka_consume_start_queue(topic, at.partition, offset, queue) == 0 else {
+            rd_kafka_topic_destroy(topic)
+            throw KafkaError(rd_kafka_last_error(), "read \(at)")
+        }
+        topics[at] = topic
+    }
+
+    /// Waits up to `waitMilliseconds` for the next event of any started partition; nil when nothing came.
+    public func next(waitMilliseconds: Int) -> (at: TopicPartition, event: PartitionEvent)? {
+        var message: UnsafeMutablePointer<rd_kafka_message_t>?
+        guard rd_kafka_consume_batch_queue(queue, Int32(waitMilliseconds), &message, 1) > 0, let message else { return nil }
+        let topic = message.pointee.rkt.map { String(cString: rd_kafka_topic_name($0)) } ?? ""
+        let at = TopicPartition(topic, message.pointee.partition)
+        return (at, PartitionEvent(consuming: message))
+    }
+
+    /// First and next offset of a partition. Blocks.
+    public func watermarks(_ at: TopicPartition, timeoutMilliseconds: Int = 5_000) throws(KafkaError) -> (low: Int64, high: Int64) {
+        var (low, high): (Int64, Int64) = (-1, -1)
+        let error = rd_kafka_query_watermark_offsets(handle, at.topic, at.partition, &low, &high, Int32(timeoutMilliseconds))
+        guard error == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(error, "log bounds of \(at)") }
+        return (low, high)
+    }
+
+    /// Reads `topics` from `start` to their ends as they are now, calling `body` for every record. Blocks.
+    public static func scan(
+        _ settings: KafkaSettings, _ partitions: [TopicPartition], stallMilliseconds: Int = 30_000, _ body: (KafkaMessage) throws -> Void
+    ) throws {
+        let reader = try TopicReader(settings)
+        var remaining: [TopicPartition: Int64] = [:]
+        for at in partitions {
+            let (low, high) = try reader.watermarks(at, timeoutMilliseconds: stallMilliseconds)
+            if high > low { remaining[at] = high }
+        }
+        for at in remaining.keys.sorted() { try reader.start(at, from: .beginning) }
+        while !remaining.isEmpty {
+            guard let (at, event) = reader.next(waitMilliseconds: stallMilliseconds) else {
+                throw KafkaError(.timedOut, "reading \(remaining.keys.sorted().first.map(String.init(describing:)) ?? "a topic") stalled")
+            }
+            switch event {
+            case .message(let message):
+                guard let end = remaining[at] else { continue }
+                if message.offset < end { try body(message) }
+                if message.offset + 1 >= end { remaining[at] = nil }
+            // Transaction markers and compaction may leave nothing to read below the end.
+            case .end(let offset): if let end = remaining[at], offset >= end { remaining[at] = nil }
+            case .outOfRange: remaining[at] = nil
+            case .failed(let error): if !error.isUnreachable { throw error }
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+/// Turns an event into deliveries.
+public enum FanOut {
+    public struct Delivery: Sendable {
+        public var headers: DeliveryHeaders
+        public var body: [UInt8]
+    }
+
+    /// Where the event lies and when it was accepted.
+    public struct Acceptance: Sendable {
+        public var topic: String
+        public var partition: Int32
+        public var offset: Int64
+        /// The event record's timestamp, never above now; Unix milliseconds.
+        public var milliseconds: Int64
+        public init(topic: String, partition: Int32, offset: Int64, milliseconds: Int64) {
+            (self.topic, self.partition, self.offset, self.milliseconds) = (topic, partition, offset, milliseconds)
+        }
+    }
+
+    /// One delivery for each of `endpointIDs`, in their order.
+    public static func deliveries(_ event: Event, to endpointIDs: ArraySlice<String>, at accepted: Acceptance, _ registry: Registry)
+        -> [Delivery]
+    {
+        var bodies: [Endpoint.BodyFormat: BodyComposer.Body] = [:]
+        var headers = DeliveryHeaders()
+        (headers.eventID, headers.source, headers.type, headers.tenant) = (event.id, event.source, event.type, event.tenant)
+        (headers.time, headers.subject) = (event.time, event.subject)
+        (headers.traceParent, headers.traceState) = (event.traceParent, event.traceState)
+        headers.dueMilliseconds = accepted.milliseconds
+        headers.firstMilliseconds = accepted.milliseconds
+        headers.ageFromMilliseconds = accepted.milliseconds
+        headers.origin = "\(accepted.topic)/\(accepted.partition)/\(accepted.offset)"
+        headers.registryOffset = registry.position
+        let messageID = event.messageID
+        return endpointIDs.map { id in
+            let format = registry.entries[id]?.prepared?.endpoint.bodyFormat ?? .standard
+            let body = bodies[format] ?? BodyComposer.compose(event, as: format, acceptedMilliseconds: accepted.milliseconds)
+            bodies[format] = body
+            headers.endpointID = id
+            headers.deliveryID = Identifiers.delivery(messageID: messageID, endpointID: id)
+            headers.contentType = body.contentType
+            return Delivery(headers: headers, body: body.bytes)
+        }
+    }
+}
+
+/// What fan-out has done of its partitions: an event is done when all its deliveries are acknowledged.
+public struct FanOutProgress: Sendable {
+    public struct EventToken: Hashable, Sendable {
+        public let slot: UInt32
+        public init(slot: UInt32) { self.slot = slot }
+    }
+
+    private struct Event: Sendable {
+        var stream: StreamID
+        var offset: Int64
+        var endpointIDs: [String]
+        var acknowledged: [Bool]
+        /// Deliveries acknowledged without a gap, from the first.
+        var prefix: Int
+        var remaining: Int
+        var isDropped = false
+    }
+
+    private struct Stream: Sendable {
+        var tracker: OffsetTracker?
+        var cursor: String?
+        var cursorOffset: Int64?
+        var committed: PartitionCommit?
+        var open: [Int64: UInt32] = [:]
+    }
+
+    public struct PartitionCommit: Sendable, Equatable {
+        public var stream: StreamID
+        public var offset: Int64
+        public var metadata: String
+    }
+
+    private var events: [Event?] = []
+    private var free: [UInt32] = []
+    private var streams: [StreamID: Stream] = [:]
+    public private(set) var unfinished = 0
+
+    public init() {}
+
+    public mutating func own(_ stream: StreamID, committed: Int64?, metadata: String) throws(CommitMetadata.Unreadable) {
+        var state = Stream()
+        if let committed {
+            let (decoded, _) = try CommitMetadata.decode(metadata, committed: committed)
+            state.tracker = OffsetTracker(start: committed, completed: decoded.completed)
+            (state.cursor, state.cursorOffset) = (decoded.cursor, committed)
+            state.committed = PartitionCommit(stream: stream, offset: committed, metadata: metadata)
+        }
+        streams[stream] = state
+    }
+
+    /// They are gone; late acknowledgements of theirs are ignored.
+    public mutating func disown(_ leaving: [StreamID]) {
+        for stream in leaving {
+            for slot in streams[stream]?.open.values.map(\.self) ?? [] {
+                events[Int(slot)]?.isDropped = true
+                unfinished -= 1
+            }
+            streams[stream] = nil
+        }
+    }
+
+    public func owns(_ stream: StreamID) -> Bool { streams[stream] != nil }
+    public var owned: [StreamID] { streams.keys.sorted() }
+    public func position(_ stream: StreamID) -> Int64? { streams[stream]?.tracker?.next }
+
+    /// An event was read with the endpoints that match it, in ascending order. nil: done before. `from`: the first that is still to be
+    /// produced.
+    public mutating func begin(_ stream: StreamID, offset: Int64, endpointIDs: [String]) -> (token: EventToken, from: Int)? {
+        guard streams[stream] != nil else { return nil }
+        if streams[stream]?.tracker == nil { streams[stream]?.tracker = OffsetTracker(start: offset) }
+        guard streams[stream]?.tracker?.begin(offset) == .fresh else { return nil }
+        var from = 0
+        if let state = streams[stream], state.cursorOffset == offset, let cursor = state.cursor {
+            from = endpointIDs.firstIndex { $0 > cursor } ?? endpointIDs.count
+        }
+        let remaining = endpointIDs.count - from
+        guard remaining > 0 else {
+            streams[stream]?.tracker?.complete(offset)
+            return nil
+        }
+        let acknowledged = Array(repeating: true, count: from) + Array(repeating: false, count: remaining)
+        let event = Event(
+            stream: stream, offset: offset, endpointIDs: endpointIDs, acknowledged: acknowledged, prefix: from, remaining: remaining)
+        let slot: UInt32
+        if let reused = free.popLast() {
+            slot = reused
+            events[Int(slot)] = event
+        } else {
+            slot = UInt32(events.count)
+            events.append(event)
+        }
+        streams[stream]?.open[offset] = slot
+        unfinished += 1
+        return (EventToken(slot: slot), from)
+    }
+
+    public mutating func endReached(_ stream: StreamID, offset: Int64) {
+        guard streams[stream] != nil else { return }
+        if streams[stream]?.tracker == nil { streams[stream]?.tracker = OffsetTracker(start: offset) }
+        streams[stream]?.tracker?.endReached(offset)
+    }
+
+    /// Delivery number `index` of the event is with the brokers.
+    public mutating func acknowledged(_ token: EventToken, index: Int) {
+        let slot = Int(token.slot)
+        guard slot < events.count, var event = events[slot], index < event.acknowledged.count, !event.acknowledged[index] else { return }
+        events[slot] = nil
+        event.acknowledged[index] = true
+        event.remaining -= 1
+        while event.prefix < event.acknowledged.count, event.acknowledged[event.prefix] { event.prefix += 1 }
+        guard event.remaining == 0 else {
+            events[slot] = event
+            return
+        }
+        free.append(token.slot)
+        guard !event.isDropped else { return }
+        unfinished -= 1
+        streams[event.stream]?.open[event.offset] = nil
+        streams[event.stream]?.tracker?.complete(event.offset)
+    }
+
+    /// What to commit: the lowest unfinished event, with how far it has come.
+    public func commits(onlyChanged: Bool) -> [PartitionCommit] {
+        streams.keys.sorted().compactMap { stream in
+            guard let state = streams[stream], let tracker = state.tracker else { return nil }
+            var metadata = CommitMetadata(completed: tracker.completed)
+            if let slot = state.open[tracker.watermark], let event = events[Int(slot)], event.prefix > 0 {
+                metadata.cursor = event.endpointIDs[event.prefix - 1]
+            } else if state.cursorOffset == tracker.watermark, tracker.next == tracker.watermark {
+                metadata.cursor = state.cursor
+            }
+            let commit = PartitionCommit(
+                stream: stream, offset: tracker.watermark, metadata: metadata.encoded(committed: tracker.watermark))
+            return onlyChanged && commit == state.committed ? nil : commit
+        }
+    }
+
+    public mutating func committed(_ commits: [PartitionCommit]) {
+        for commit in commits { streams[commit.stream]?.committed = commit }
+    }
+}

@@ -1,0 +1,144 @@
+// What is known of an endpoint's health, and how it outlives this owner.
+extension LaneStateMachine {
+    // MARK: the endpoint slab
+
+    mutating func endpointSlot(_ id: String, _ partition: Int32) -> Int {
+        if let slot = endpointSlots[id] { return slot }
+        var endpoint = LaneEndpoint(id: id, partition: partition, breaker: settings.breaker)
+        endpoint.entry = registry[id]
+        let slot: Int
+        if let free = freeEndpoints.popLast() {
+            slot = free
+            endpoints[slot] = endpoint
+        } else {
+            slot = endpoints.count
+            endpoints.append(endpoint)
+        }
+        endpointSlots[id] = slot
+        configure(slot)
+        return slot
+    }
+
+    /// Takes over what the registry says of limits.
+    mutating func configure(_ slot: Int) {
+        guard let endpoint = endpoints[slot].entry?.prepared?.endpoint else { return }
+        endpoints[slot].concurrency.setCeiling(endpoint.maxConcurrency)
+        if endpoints[slot].limiterSettings != endpoint.rate {
+            endpoints[slot].limiterSettings = endpoint.rate
+            endpoints[slot].limiter = endpoint.rate.map { RateLimiter($0, emptyAtMilliseconds: now.monotonic) }
+        }
+    }
+
+    /// Its partition went away. One with requests in flight stays until they end; if its partition comes back meanwhile, its rate limit
+    /// starts from an empty bucket like any new owner's.
+    mutating func forgetEndpoint(_ slot: Int) {
+        guard endpointSlots[endpoints[slot].id] == slot else { return }
+        endpoints[slot].limiter = endpoints[slot].limiterSettings.map { RateLimiter($0, emptyAtMilliseconds: now.monotonic) }
+        guard endpoints[slot].inFlight == 0 else { return }
+        endpointSlots[endpoints[slot].id] = nil
+        endpoints[slot].entry = nil
+        freeEndpoints.append(slot)
+    }
+
+    func ownsPartition(_ partition: Int32) -> Bool {
+        topicDelays.indices.contains { streams[StreamID(topic: $0, partition: partition)] != nil }
+    }
+
+    // MARK: verdicts
+
+    mutating func takeSignal(_ slot: Int, _ signal: AttemptOutcome.BreakerSignal) {
+        switch signal {
+        case .success:
+            endpoints[slot].concurrency.succeeded()
+            if endpoints[slot].breaker.succeeded(now: now.monotonic) { publishHealth(slot) }
+        case .failure:
+            endpoints[slot].concurrency.failed()
+            if endpoints[slot].breaker.failed(now: now.monotonic, using: &generator) { publishHealth(slot) }
+        case .none: endpoints[slot].breaker.endedWithoutVerdict()
+        }
+    }
+
+    mutating func noteSuccess(_ slot: Int) {
+        endpoints[slot].failingSinceMilliseconds = nil
+        endpoints[slot].attemptsSinceSuccess = 0
+    }
+
+    mutating func noteFailure(_ slot: Int) {
+        endpoints[slot].attemptsSinceSuccess += 1
+        let since = endpoints[slot].failingSinceMilliseconds ?? now.wall
+        endpoints[slot].failingSinceMilliseconds = since
+        if now.wall - since >= settings.failingLimitMilliseconds, endpoints[slot].attemptsSinceSuccess >= settings.failingLimitAttempts {
+            disable(slot, reason: "failing")
+        }
+    }
+
+    /// Disables through health, never through the registry; a later edit by an operator cancels it.
+    mutating func disable(_ slot: Int, reason: String) {
+        guard let endpoint = endpoints[slot].entry?.prepared?.endpoint, !endpoints[slot].isParked else { return }
+        endpoints[slot].disabled = .init(reason: reason, atMilliseconds: now.wall, endpointVersion: endpoint.version)
+        publishHealth(slot)
+        settleWaiting(slot)
+    }
+
+    // MARK: the changelog
+
+    private mutating func publishHealth(_ slot: Int) { commands.append(.publishHealth(healthRecord(endpoints[slot]))) }
+
+    private func healthRecord(_ endpoint: LaneEndpoint) -> HealthRecord {
+        var record = HealthRecord(endpointID: endpoint.id, writer: settings.writer, updatedMilliseconds: now.wall)
+        switch endpoint.breaker.state {
+        case .closed: record.breaker = .closed
+        case .halfOpen: record.breaker = .halfOpen
+        case .open(let until):
+            record.breaker = .open
+            record.openUntilMilliseconds = now.wall + until - now.monotonic
+        }
+        record.opens = endpoint.breaker.opens
+        record.failingSinceMilliseconds = endpoint.failingSinceMilliseconds
+        record.attemptsSinceSuccess = endpoint.attemptsSinceSuccess
+        record.disabled = endpoint.disabled
+        return record
+    }
+
+    /// A record of the changelog, in its order: on assignment the whole partition, later what others wrote. What another worker writes
+    /// about an endpoint of ours comes from one that doesn't know it lost the partition: it is answered with our own.
+    public mutating func healthRead(_ record: HealthRecord, partition: Int32, isRestoring: Bool) {
+        guard isRestoring else {
+            guard record.writer != settings.writer, let slot = endpointSlots[record.endpointID] else { return }
+            publishHealth(slot)
+            return
+        }
+        let slot = endpointSlot(record.endpointID, partition)
+        endpoints[slot].failingSinceMilliseconds = record.failingSinceMilliseconds
+        endpoints[slot].attemptsSinceSuccess = record.attemptsSinceSuccess
+        endpoints[slot].disabled = record.disabled
+        switch record.breaker {
+        case .closed: endpoints[slot].breaker = CircuitBreaker(settings.breaker)
+        case .open, .halfOpen:
+            let until = now.monotonic + max(0, record.openUntilMilliseconds - now.wall)
+            endpoints[slot].breaker = CircuitBreaker(settings.breaker, openUntilMilliseconds: until, opens: record.opens)
+        }
+        settleWaiting(slot)
+    }
+
+    public struct BreakerCounts: Sendable, Equatable {
+        public var closed = 0
+        public var open = 0
+        public var halfOpen = 0
+        public var disabled = 0
+    }
+
+    /// The endpoints with traffic here, by the state of their breakers.
+    public var breakerCounts: BreakerCounts {
+        var counts = BreakerCounts()
+        for slot in endpointSlots.values {
+            switch endpoints[slot].breaker.state {
+            case .closed: counts.closed += 1
+            case .open: counts.open += 1
+            case .halfOpen: counts.halfOpen += 1
+            }
+            if endpoints[slot].disabled != nil, endpoints[slot].isParked { counts.disabled += 1 }
+        }
+        return counts
+    }
+}

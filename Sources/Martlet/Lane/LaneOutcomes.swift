@@ -1,0 +1,115 @@
+// What an attempt's end means, and the records that take over.
+extension LaneStateMachine {
+    /// An attempt ended. Late or unknown tokens are ignored.
+    public mutating func attemptEnded(_ token: RecordToken, _ outcome: AttemptOutcome, _ signal: AttemptOutcome.BreakerSignal) {
+        guard let record = record(token), record.phase == .inFlight else { return }
+        countInFlight(-1)
+        let slot = record.endpoint
+        endpoints[slot].inFlight -= 1
+        takeSignal(slot, signal)
+        let attempts = record.facts.attempts + 1
+        switch outcome {
+        case .delivered:
+            counters.delivered += 1
+            commands.append(.logAttempt(token, attempt: attempts, .delivered))
+            complete(token)
+        case .cancelled: restartOrDrop(token)
+        case .gone:
+            commands.append(.logAttempt(token, attempt: attempts, .dead(.gone)))
+            disable(slot, reason: "gone")
+            takeOver(token, .dead(.gone, attempts: attempts))
+        case .retry(let hint):
+            let successor = retry(record, attempts, hint)
+            switch successor {
+            case .retry(_, let due, _): commands.append(.logAttempt(token, attempt: attempts, .retry(atMilliseconds: due)))
+            case .dead(let reason, _): commands.append(.logAttempt(token, attempt: attempts, .dead(reason)))
+            case .home: break
+            }
+            if case .retry = successor { counters.retried += 1 }
+            noteFailure(slot)
+            takeOver(token, successor)
+        }
+        if outcome == .delivered { noteSuccess(slot) }
+        makeReady(slot)
+        if endpoints[slot].inFlight == 0, !ownsPartition(endpoints[slot].partition) { forgetEndpoint(slot) }
+    }
+
+    private mutating func retry(_ record: LaneRecord, _ attempts: Int, _ hint: Int64?) -> Successor {
+        guard let endpoint = endpoints[record.endpoint].entry?.prepared?.endpoint else {
+            return .dead(.endpointDeleted, attempts: attempts)
+        }
+        guard let delay = endpoint.schedule.delay(afterAttempts: attempts, hintMilliseconds: hint, using: &generator) else {
+            return .dead(.exhausted, attempts: attempts)
+        }
+        let due = now.wall + delay
+        guard due <= record.facts.ageFromMilliseconds + endpoint.maxAgeMilliseconds,
+            let tier = RetryTier.choose(settings.tiers, remainingMilliseconds: delay)
+        else { return .dead(.expired, attempts: attempts) }
+        return .retry(tier: tier, dueMilliseconds: due, attempts: attempts)
+    }
+
+    /// The attempt was ended by us and isn't spent: wait again, unless the partition goes or the lane drains.
+    private mutating func restartOrDrop(_ token: RecordToken) {
+        guard let record = record(token), let stream = streams[record.stream], !stream.isRevoking, !isDraining else { return free(token) }
+        setPhase(token, .aside)
+        examine(token)
+    }
+
+    /// An attempt's successor, if its partition is (still, or again) ours; else whoever owns it delivers again.
+    private mutating func takeOver(_ token: RecordToken, _ successor: Successor) {
+        guard let record = record(token), streams[record.stream] != nil else { return free(token) }
+        move(token, successor)
+    }
+
+    mutating func move(_ token: RecordToken, _ successor: Successor) {
+        setPhase(token, .moving)
+        records[Int(token.slot)]?.successor = successor
+        if case .dead(let reason, _) = successor { counters.dead[reason, default: 0] += 1 }
+        commands.append(.produce(token, successor))
+    }
+
+    public enum ProduceResult: Sendable, Equatable {
+        case acknowledged
+        /// Trying again may help.
+        case transient
+        /// This record will never be accepted as it is.
+        case refused
+    }
+
+    /// The brokers' answer for a record's successor.
+    public mutating func produced(_ token: RecordToken, _ result: ProduceResult) {
+        guard let record = record(token), record.phase == .moving else { return }
+        switch result {
+        case .acknowledged: complete(token)
+        case .refused where !record.isCut:
+            counters.produceFailures += 1
+            records[Int(token.slot)]?.isCut = true
+            let attempts = record.successor.map(\.attempts) ?? record.facts.attempts
+            move(token, .dead(.oversize, attempts: attempts ?? record.facts.attempts))
+        case .refused, .transient:
+            counters.produceFailures += 1
+            guard streams[record.stream] != nil else { return free(token) }
+            unproduced.append(token)
+            if produceAgainMonotonic == .max { produceAgainMonotonic = now.monotonic + settings.produceRetryMilliseconds }
+        }
+    }
+
+    mutating func produceAgain() {
+        produceAgainMonotonic = .max
+        let tokens = unproduced
+        unproduced.removeAll(keepingCapacity: true)
+        for token in tokens {
+            guard let record = record(token), record.phase == .moving, let successor = record.successor else { continue }
+            commands.append(.produce(token, successor))
+        }
+    }
+}
+
+extension Successor {
+    fileprivate var attempts: Int? {
+        switch self {
+        case .retry(_, _, let attempts), .dead(_, let attempts): attempts
+        case .home: nil
+        }
+    }
+}

@@ -1,0 +1,193 @@
+/// The decisions of a delivery lane: inputs are records, HTTP results, acknowledgements, assignments, registry changes and the clock;
+/// outputs are commands. No I/O, no clock, no randomness but the seeded generator; no order of a set or dictionary is observed.
+///
+/// The parts: streams and commits in `LaneStreams`, what may start in `LaneAdmission`, what an attempt's end means in `LaneOutcomes`,
+/// breaker and disabling across restarts in `LaneHealth`.
+public struct LaneStateMachine {
+    public let settings: LaneSettings
+    /// Delay of each topic that the lane reads: 0 for deliveries and replay.
+    let topicDelays: [Int64]
+    var generator: SeededGenerator
+
+    var records: [LaneRecord?] = []
+    var generations: [UInt32] = []
+    var freeSlots: [UInt32] = []
+    var streams: [StreamID: LaneStream] = [:]
+    var endpoints: [LaneEndpoint] = []
+    var endpointSlots: [String: Int] = [:]
+    var freeEndpoints: [Int] = []
+    var registry: [String: Registry.Entry] = [:]
+    var registryPosition: Int64 = 0
+    var registryEnd: Int64 = 0
+
+    var ready = RingQueue<Int>()
+    var residency = Heap<(deadline: Int64, token: RecordToken)> { ($0.deadline, $0.token.bits) < ($1.deadline, $1.token.bits) }
+    var held = Heap<(wall: Int64, token: RecordToken)> { ($0.wall, $0.token.bits) < ($1.wall, $1.token.bits) }
+    var looks = Heap<(wall: Int64, stream: StreamID)> { ($0.wall, $0.stream) < ($1.wall, $1.stream) }
+    var wakes = Heap<(monotonic: Int64, endpoint: Int)> { ($0.monotonic, $0.endpoint) < ($1.monotonic, $1.endpoint) }
+    var unregistered: [RecordToken] = []
+    var unproduced: [RecordToken] = []
+    var produceAgainMonotonic: Int64 = .max
+    /// Tokens in flight or moving whose partition went away, by where their record lies.
+    var orphans: [StreamID: [Int64: RecordToken]] = [:]
+
+    var sequence: UInt64 = 0
+    public private(set) var inFlight = 0
+    var unfinishedBytes = 0
+    var now = LaneTime(monotonic: 0, wall: 0)
+    var leaseUntilMonotonic: Int64 = .min
+    var isDraining = false
+    var lastCommitMonotonic: Int64 = .min / 2
+    var lastRenewalMonotonic: Int64 = .min / 2
+    public internal(set) var counters = LaneCounters()
+    var commands: [LaneCommand] = []
+
+    public init(_ settings: LaneSettings, topicDelays: [Int64], seed: UInt64) {
+        self.settings = settings
+        self.topicDelays = topicDelays
+        generator = SeededGenerator(seed: seed)
+    }
+
+    // MARK: clock
+
+    /// To be called first in every turn: does what is due by time.
+    public mutating func advance(to now: LaneTime) {
+        self.now = now
+        lookAtHeads()
+        releaseHeld()
+        spillOverdue()
+        wakeEndpoints()
+        if now.monotonic >= produceAgainMonotonic { produceAgain() }
+    }
+
+    /// The next moment at which `advance` has something to do, monotonic; nil: only an input can change anything.
+    public var nextDeadlineMonotonic: Int64? {
+        var deadline = produceAgainMonotonic
+        if !isDraining, let next = residency.first { deadline = min(deadline, next.deadline) }
+        if let next = wakes.first { deadline = min(deadline, next.monotonic) }
+        if let next = held.first { deadline = min(deadline, now.monotonic + next.wall - now.wall) }
+        if let next = looks.first { deadline = min(deadline, now.monotonic + next.wall - now.wall) }
+        return deadline == .max ? nil : deadline
+    }
+
+    /// Starts are allowed until then: the last acknowledged commit's sending plus what the session leaves.
+    public mutating func setLease(untilMonotonic: Int64) { leaseUntilMonotonic = max(leaseUntilMonotonic, untilMonotonic) }
+    public mutating func loseLease() { leaseUntilMonotonic = .min }
+    public var hasLease: Bool { now.monotonic < leaseUntilMonotonic }
+
+    /// No further start; what is in flight ends.
+    public mutating func drain() { isDraining = true }
+    public var isDrained: Bool { inFlight == 0 && !records.contains { $0?.phase == .moving } }
+
+    /// Takes the commands so far, after starting what may start.
+    public mutating func takeCommands() -> [LaneCommand] {
+        startReady()
+        defer { commands.removeAll(keepingCapacity: true) }
+        return commands
+    }
+
+    // MARK: slab
+
+    mutating func allocate(_ record: LaneRecord) -> RecordToken {
+        if let slot = freeSlots.popLast() {
+            records[Int(slot)] = record
+            return RecordToken(slot: slot, generation: generations[Int(slot)])
+        }
+        records.append(record)
+        generations.append(1)
+        return RecordToken(slot: UInt32(records.count - 1), generation: 1)
+    }
+
+    func record(_ token: RecordToken) -> LaneRecord? {
+        let slot = Int(token.slot)
+        return slot < records.count && generations[slot] == token.generation ? records[slot] : nil
+    }
+
+    /// What a request for the record needs; nil when it is not about to start.
+    public func endpoint(of token: RecordToken) -> PreparedEndpoint? {
+        record(token).flatMap { $0.endpoint >= 0 ? endpoints[$0.endpoint].entry?.prepared : nil }
+    }
+
+    /// Where the record lies; nil for one that is gone.
+    public func place(of token: RecordToken) -> (stream: StreamID, offset: Int64)? { record(token).map { ($0.stream, $0.offset) } }
+
+    /// Whether the record waits for its retry topic's delay: for long, perhaps.
+    public func isAside(_ token: RecordToken) -> Bool { record(token)?.phase == .aside }
+
+    mutating func setPhase(_ token: RecordToken, _ phase: RecordPhase) { records[Int(token.slot)]?.phase = phase }
+
+    /// Forgets a record, whatever became of it.
+    mutating func free(_ token: RecordToken) {
+        guard let record = record(token) else { return }
+        let slot = Int(token.slot)
+        records[slot] = nil
+        generations[slot] &+= 1
+        freeSlots.append(token.slot)
+        unfinishedBytes -= record.facts.bytes
+        if orphans[record.stream]?[record.offset] == token {
+            orphans[record.stream]?[record.offset] = nil
+        } else if streams[record.stream] != nil {
+            streams[record.stream]?.unfinished -= 1
+            streams[record.stream]?.unfinishedBytes -= record.facts.bytes
+        }
+        commands.append(.release(token))
+    }
+
+    mutating func countInFlight(_ change: Int) { inFlight += change }
+
+    // MARK: registry
+
+    public mutating func registryChanged(_ change: Registry.Change) {
+        switch change {
+        case .set(let entry): register(entry.id, entry)
+        case .unreadable(let id, _, let entry): if let entry { register(id, entry) }
+        case .deleted(let id): register(id, nil)
+        }
+    }
+
+    /// How far the registry has been read, and where it ends as far as is known.
+    public mutating func registryAt(position: Int64, end: Int64) {
+        (registryPosition, registryEnd) = (max(registryPosition, position), max(registryEnd, end))
+        let waiting = unregistered
+        unregistered.removeAll(keepingCapacity: true)
+        for token in waiting where record(token)?.phase == .unregistered { admit(token) }
+    }
+
+    private mutating func register(_ id: String, _ entry: Registry.Entry?) {
+        registry[id] = entry
+        guard let slot = endpointSlots[id] else { return }
+        endpoints[slot].entry = entry
+        configure(slot)
+        settleWaiting(slot)
+    }
+}
+
+/// A queue over a growing ring.
+struct RingQueue<Element> {
+    private var elements: [Element?] = Array(repeating: nil, count: 16)
+    private var head = 0
+    private(set) var count = 0
+
+    var isEmpty: Bool { count == 0 }
+    var first: Element? { count == 0 ? nil : elements[head] }
+
+    mutating func append(_ element: Element) {
+        if count == elements.count {
+            let ordered = (0..<count).map { elements[(head + $0) % elements.count] }
+            elements = ordered + Array(repeating: nil, count: count)
+            head = 0
+        }
+        elements[(head + count) % elements.count] = element
+        count += 1
+    }
+
+    mutating func popFirst() -> Element? {
+        guard count > 0 else { return nil }
+        defer {
+            elements[head] = nil
+            head = (head + 1) % elements.count
+            count -= 1
+        }
+        return elements[head]
+    }
+}

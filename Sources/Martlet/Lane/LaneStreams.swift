@@ -1,0 +1,196 @@
+// The partitions that the lane owns: what is read of them, what is complete, what is committed.
+extension LaneStateMachine {
+    // MARK: assignment
+
+    /// A partition is owned from now on. `committed` nil: nothing was ever committed; it starts at the log's beginning.
+    /// Throws when its metadata holds what this version must not ignore: then the partition isn't started.
+    public mutating func own(_ stream: StreamID, committed: Int64?, metadata: String) throws(CommitMetadata.Unreadable) {
+        var state = LaneStream()
+        if let committed {
+            let (decoded, unreadable) = try CommitMetadata.decode(metadata, committed: committed)
+            if unreadable { counters.unreadableMetadata += 1 }
+            state.tracker = OffsetTracker(start: committed, completed: decoded.completed)
+            state.committed = committed
+            state.committedMetadata = metadata
+        }
+        streams[stream] = state
+    }
+
+    public var ownedStreams: [StreamID] { streams.keys.sorted() }
+    public func owns(_ stream: StreamID) -> Bool { streams[stream].map { !$0.isRevoking } ?? false }
+
+    /// The log begins above, or ends below, where reading should have gone on: it goes on at `offset`, whatever was remembered. Returns how
+    /// many records are lost.
+    public mutating func restart(_ stream: StreamID, at offset: Int64) -> Int64 {
+        guard let state = streams[stream] else { return 0 }
+        guard let tracker = state.tracker, offset >= tracker.next else {
+            streams[stream]?.tracker = OffsetTracker(start: offset)
+            return 0
+        }
+        streams[stream]?.tracker?.endReached(offset)
+        return offset - tracker.next
+    }
+
+    /// These partitions go: nothing of them starts any more, what waits is dropped, what is in flight goes on.
+    public mutating func beginRevoke(_ leaving: [StreamID]) {
+        let set = Set(leaving)
+        for stream in leaving { streams[stream]?.isRevoking = true }
+        for slot in records.indices {
+            guard let record = records[slot], set.contains(record.stream), record.phase != .inFlight, record.phase != .moving else {
+                continue
+            }
+            drop(RecordToken(slot: UInt32(slot), generation: generations[slot]))
+        }
+    }
+
+    /// Whether anything of these partitions is still in flight or being moved.
+    public func isBusy(_ leaving: [StreamID]) -> Bool {
+        let set = Set(leaving)
+        return records.contains { $0.map { set.contains($0.stream) && ($0.phase == .inFlight || $0.phase == .moving) } ?? false }
+    }
+
+    /// They are gone. What is still in flight is remembered by where its record lies, so that it isn't started again if they come back.
+    public mutating func disown(_ leaving: [StreamID]) {
+        beginRevoke(leaving)
+        let set = Set(leaving)
+        for slot in records.indices {
+            guard let record = records[slot], set.contains(record.stream) else { continue }
+            orphans[record.stream, default: [:]][record.offset] = RecordToken(slot: UInt32(slot), generation: generations[slot])
+        }
+        for stream in leaving { streams[stream] = nil }
+        let partitions = Set(leaving.map(\.partition))
+        for slot in endpoints.indices where partitions.contains(endpoints[slot].partition) { forgetEndpoint(slot) }
+    }
+
+    /// Forgets a record that has not been decided about: it will be read again by whoever owns its partition.
+    private mutating func drop(_ token: RecordToken) {
+        guard let record = record(token) else { return }
+        if record.phase == .waiting { endpoints[record.endpoint].waiting -= 1 }
+        free(token)
+    }
+
+    // MARK: reading
+
+    /// How many records may be read of a partition now; 0 is back-pressure.
+    public func readBudget(_ stream: StreamID) -> Int {
+        guard let state = streams[stream], !state.isRevoking, !isDraining, state.aside.isEmpty, unproduced.isEmpty,
+            state.unfinishedBytes < settings.unfinishedLimitBytes, unfinishedBytes < settings.memoryLimitBytes,
+            (state.tracker?.span ?? 0) < OffsetTracker.spanLimit
+        else { return 0 }
+        return max(0, settings.unfinishedLimit - state.unfinished)
+    }
+
+    /// A record was read. nil: it needs no work here (done before, or still in flight from an earlier ownership).
+    /// `appendWall`: the broker's time of the append.
+    public mutating func received(_ stream: StreamID, offset: Int64, appendWall: Int64, _ facts: DeliveryFacts) -> RecordToken? {
+        guard streams[stream] != nil, streams[stream]?.isRevoking == false else { return nil }
+        if streams[stream]?.tracker == nil { streams[stream]?.tracker = OffsetTracker(start: offset) }
+        guard streams[stream]?.tracker?.begin(offset) == .fresh else { return nil }
+        if streams[stream]?.completedEarly.remove(offset) != nil {
+            streams[stream]?.tracker?.complete(offset)
+            return nil
+        }
+        guard orphans[stream]?[offset] == nil else { return nil }
+        let token = allocate(LaneRecord(stream: stream, offset: offset, facts: facts))
+        streams[stream]?.unfinished += 1
+        streams[stream]?.unfinishedBytes += facts.bytes
+        unfinishedBytes += facts.bytes
+        let look = appendWall + topicDelays[stream.topic]
+        if topicDelays[stream.topic] > 0, look > now.wall {
+            records[Int(token.slot)]?.lookWall = look
+            streams[stream]?.aside.append(token)
+            if streams[stream]?.aside.count == 1 { looks.insert((look, stream)) }
+        } else {
+            examine(token)
+        }
+        return token
+    }
+
+    /// A record that can't be a delivery, or of another kind: its successor is the dead letter that the driver writes.
+    public mutating func receivedPoison(_ stream: StreamID, offset: Int64, bytes: Int) -> RecordToken? {
+        guard let token = received(stream, offset: offset, appendWall: .min / 2, DeliveryFacts(endpointID: "", bytes: bytes, isHome: true))
+        else { return nil }
+        return record(token) == nil ? nil : token
+    }
+
+    /// Everything below `offset` has been read.
+    public mutating func endReached(_ stream: StreamID, offset: Int64) {
+        guard streams[stream] != nil else { return }
+        if streams[stream]?.tracker == nil { streams[stream]?.tracker = OffsetTracker(start: offset) }
+        streams[stream]?.tracker?.endReached(offset)
+    }
+
+    mutating func lookAtHeads() {
+        while let next = looks.first, next.wall <= now.wall {
+            _ = looks.popFirst()
+            while let token = streams[next.stream]?.aside.first {
+                guard let record = record(token), record.phase == .aside else {
+                    streams[next.stream]?.aside.removeFirst()
+                    continue
+                }
+                guard record.lookWall <= now.wall else {
+                    looks.insert((record.lookWall, next.stream))
+                    break
+                }
+                streams[next.stream]?.aside.removeFirst()
+                examine(token)
+            }
+        }
+    }
+
+    // MARK: completion
+
+    /// The record is done: a fact about its offset, whatever happened to the assignment between.
+    mutating func complete(_ token: RecordToken) {
+        guard let record = record(token) else { return }
+        if let tracker = streams[record.stream]?.tracker {
+            if record.offset >= tracker.next {
+                streams[record.stream]?.completedEarly.insert(record.offset)
+            } else {
+                streams[record.stream]?.tracker?.complete(record.offset)
+            }
+        } else if streams[record.stream] != nil {
+            streams[record.stream]?.completedEarly.insert(record.offset)
+        }
+        free(token)
+    }
+
+    // MARK: commits
+
+    public struct Commit: Sendable, Equatable {
+        public var stream: StreamID
+        public var offset: Int64
+        public var metadata: String
+    }
+
+    /// What to commit now: changed partitions every second, all of them often enough for the lease. Empty: nothing is due.
+    public mutating func commitsDue() -> [Commit] {
+        let renew = now.monotonic - lastRenewalMonotonic >= settings.leaseRenewalMilliseconds || !hasLease
+        guard renew || now.monotonic - lastCommitMonotonic >= settings.commitIntervalMilliseconds else { return [] }
+        let due = commits(of: Array(streams.keys), onlyChanged: !renew)
+        lastCommitMonotonic = now.monotonic
+        if renew, !due.isEmpty { lastRenewalMonotonic = now.monotonic }
+        return due
+    }
+
+    /// The state of these partitions, for the last commit before they go.
+    public func commits(of wanted: [StreamID], onlyChanged: Bool) -> [Commit] {
+        wanted.sorted().compactMap { stream in
+            guard let state = streams[stream], let tracker = state.tracker else { return nil }
+            let metadata = CommitMetadata(completed: tracker.completed).encoded(committed: tracker.watermark)
+            if onlyChanged, state.committed == tracker.watermark, state.committedMetadata == metadata { return nil }
+            return Commit(stream: stream, offset: tracker.watermark, metadata: metadata)
+        }
+    }
+
+    /// The brokers have it.
+    public mutating func committed(_ commits: [Commit]) {
+        for commit in commits {
+            streams[commit.stream]?.committed = commit.offset
+            streams[commit.stream]?.committedMetadata = commit.metadata
+        }
+    }
+
+    /// The next offset to read, per owned partition: for lag.
+    public func position(_ stream: StreamID) -> Int64? { streams[stream]?.tracker?.next }
+}

@@ -1,0 +1,38 @@
+internal import Cryptography
+
+/// Deterministic ids: a duplicate caused by a crash anywhere carries the same id, and the receiver can drop it.
+public enum Identifiers {
+    /// First 16 bytes of SHA-256 over, for each field, its big-endian u32 length and its UTF-8 bytes; in base32, 26 characters.
+    static func hash(_ fields: String...) -> String {
+        var input: [UInt8] = []
+        for field in fields {
+            let length = UInt32(field.utf8.count)
+            input += [
+                UInt8(truncatingIfNeeded: length >> 24), UInt8(truncatingIfNeeded: length >> 16), UInt8(truncatingIfNeeded: length >> 8),
+                UInt8(truncatingIfNeeded: length),
+            ]
+            input += field.utf8
+        }
+        return Base32.encode(SHA256.digest(input).prefix(16))
+    }
+
+    /// The `webhook-id`. `message(tenant: "default", source: "/shop", eventID: "a1")` is `msg_ugl5w4bk2xf6o6ltyd4sngql7u`.
+    public static func message(tenant: String, source: String, eventID: String) -> String { "msg_" + hash(tenant, source, eventID) }
+    public static func delivery(messageID: String, endpointID: String) -> String { "dlv_" + hash(messageID, endpointID) }
+    public static func poison(topic: String, partition: Int32, offset: Int64) -> String {
+        "poi_" + hash(topic, String(partition), String(offset))
+    }
+    /// A new endpoint id: `ep_` and 26 random characters.
+    public static func newEndpoint() -> String { "ep_" + Base32.encode(SecureRandom.bytes(16)) }
+
+    /// An id for an event whose publisher gave none: not repeatable.
+    public static func newEventID() -> String { "evt_" + Base32.encode(SecureRandom.bytes(16)) }
+
+    /// Tenants and chosen ids: `[A-Za-z0-9_-]{1,64}`.
+    public static func isName(_ text: some StringProtocol) -> Bool {
+        (1...64).contains(text.utf8.count)
+            && text.utf8.allSatisfy {
+                $0 &- 97 < 26 || $0 &- 65 < 26 || $0 &- 48 < 10 || $0 == UInt8(ascii: "_") || $0 == UInt8(ascii: "-")
+            }
+    }
+}

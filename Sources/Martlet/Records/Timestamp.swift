@@ -1,0 +1,53 @@
+/// Unix milliseconds to and from the texts that the field uses.
+public enum Timestamp {
+    /// RFC 3339, UTC, milliseconds: `2026-11-21T10:52:00.123Z`.
+    public static func text(milliseconds: Int64) -> String {
+        let days = milliseconds.quotient(by: 86_400_000)
+        let inDay = milliseconds - days * 86_400_000
+        let (year, month, day) = civil(days)
+        func pad(_ value: Int64, _ width: Int) -> String {
+            String(repeating: "0", count: max(0, width - String(value).count)) + String(value)
+        }
+        let time = "\(pad(inDay / 3_600_000, 2)):\(pad(inDay / 60_000 % 60, 2)):\(pad(inDay / 1_000 % 60, 2)).\(pad(inDay % 1_000, 3))"
+        return "\(pad(year, 4))-\(pad(month, 2))-\(pad(day, 2))T\(time)Z"
+    }
+
+    /// An HTTP date (RFC 9110, the preferred form): `Sun, 06 Nov 1994 08:49:37 GMT` → Unix milliseconds.
+    public static func httpDate(_ text: String) -> Int64? {
+        let parts = text.split(separator: " ")
+        guard parts.count == 6, parts[0].hasSuffix(","), parts[5] == "GMT" else { return nil }
+        let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+        let time = parts[4].split(separator: ":").map { $0.utf8.count == 2 ? Int64($0) : nil }
+        guard let day = Int64(parts[1]), (1...31).contains(day), let month = months.firstIndex(of: String(parts[2])),
+            let year = Int64(parts[3]),
+            (1970...9999).contains(year), time.count == 3, let hour = time[0], let minute = time[1], let second = time[2],
+            (0..<24).contains(hour), (0..<60).contains(minute), (0...60).contains(second)
+        else { return nil }
+        return (days(year, Int64(month) + 1, day) * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000
+    }
+
+    // Days since 1970-01-01 and back, over 400-year eras that start on 1 March.
+    static func days(_ year: Int64, _ month: Int64, _ day: Int64) -> Int64 {
+        let y = month <= 2 ? year - 1 : year
+        let era = y.quotient(by: 400)
+        let yearOfEra = y - era * 400
+        let dayOfYear = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1
+        return era * 146_097 + yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear - 719_468
+    }
+
+    static func civil(_ days: Int64) -> (Int64, Int64, Int64) {
+        let z = days + 719_468
+        let era = z.quotient(by: 146_097)
+        let dayOfEra = z - era * 146_097
+        let yearOfEra = (dayOfEra - dayOfEra / 1_460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
+        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+        let shifted = (5 * dayOfYear + 2) / 153
+        let month = shifted < 10 ? shifted + 3 : shifted - 9
+        return (yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month, dayOfYear - (153 * shifted + 2) / 5 + 1)
+    }
+}
+
+extension Int64 {
+    /// Division that rounds down, also below zero.
+    fileprivate func quotient(by divisor: Int64) -> Int64 { self >= 0 ? self / divisor : (self - divisor + 1) / divisor }
+}

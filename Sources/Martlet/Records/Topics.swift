@@ -1,0 +1,77 @@
+/// The topics, their names under a prefix, and the settings that they need.
+public struct Topics: Sendable, Equatable {
+    public var prefix: String
+    public init(prefix: String = "martlet.") { self.prefix = prefix }
+
+    public var events: String { prefix + "events" }
+    public var deliveries: String { prefix + "deliveries" }
+    public var replay: String { prefix + "replay" }
+    public var health: String { prefix + "health" }
+    public var attempts: String { prefix + "attempts" }
+    public var deadLetters: String { prefix + "dlq" }
+    public var endpoints: String { prefix + "endpoints" }
+    public var retryPrefix: String { prefix + "retry." }
+    public func retry(_ tier: RetryTier) -> String { retryPrefix + tier.name }
+
+    public static let fanOutGroupSuffix = "fanout"
+    public var fanOutGroup: String { prefix + "fanout" }
+    public var deliveryGroup: String { prefix + "delivery" }
+
+    /// What `topics create` makes and `topics check` verifies.
+    public struct Specification: Sendable, Equatable {
+        public var name: String
+        public var partitions: Int
+        /// Kafka's own names.
+        public var settings: [String: String]
+    }
+
+    public static let laneRetentionMilliseconds: Int64 = 14 * 86_400_000
+
+    /// All topics for N = `partitions`.
+    public func specifications(partitions: Int, replicationFactor: Int, tiers: [RetryTier]) -> [Specification] {
+        let replicas = String(max(1, replicationFactor - 1))
+        func topic(_ name: String, _ count: Int, _ settings: [String: String]) -> Specification {
+            var all = ["max.message.bytes": "2097152", "min.insync.replicas": replicas]
+            for (key, value) in settings { all[key] = value }
+            return Specification(name: name, partitions: count, settings: all)
+        }
+        let lane = [
+            "cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime",
+            "retention.ms": String(Self.laneRetentionMilliseconds), "retention.bytes": "-1",
+        ]
+        return [
+            topic(events, partitions, ["cleanup.policy": "delete", "retention.ms": "604800000", "max.message.bytes": "4194304"]),
+            topic(deliveries, partitions, lane), topic(replay, partitions, lane),
+        ] + tiers.map { topic(retry($0), partitions, lane) } + [
+            topic(attempts, partitions, ["cleanup.policy": "delete", "retention.ms": "259200000"]),
+            topic(deadLetters, partitions, ["cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"]),
+            topic(endpoints, 1, ["cleanup.policy": "compact"]), topic(health, partitions, ["cleanup.policy": "compact"]),
+        ]
+    }
+}
+
+/// One retry topic: a fixed delay from a record's append to the look at its due time.
+public struct RetryTier: Sendable, Hashable, Comparable {
+    public var name: String
+    public var delayMilliseconds: Int64
+
+    /// `30s`, `5m`, ...: the end of the topic's name.
+    public init?(name: String) {
+        let units: [(String, Int64)] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)]
+        for (unit, scale) in units where name.hasSuffix(unit) {
+            guard let number = Int64(name.dropLast(unit.count)), number > 0, number < 1_000_000 else { continue }
+            self.name = name
+            delayMilliseconds = number * scale
+            return
+        }
+        return nil
+    }
+
+    public static let defaults = ["5s", "30s", "5m", "30m", "2h", "8h"].compactMap { RetryTier(name: $0) }
+    public static func < (left: Self, right: Self) -> Bool { left.delayMilliseconds < right.delayMilliseconds }
+
+    /// Where a record that is due in `remaining` waits: the largest tier not above it, else the smallest.
+    public static func choose(_ tiers: [RetryTier], remainingMilliseconds remaining: Int64) -> RetryTier? {
+        tiers.filter { $0.delayMilliseconds <= remaining }.max() ?? tiers.min()
+    }
+}

@@ -1,0 +1,133 @@
+public import HTTPDelivery
+public import JSON
+public import WebhookSigning
+
+/// An endpoint as it stands in `martlet.endpoints`.
+public struct Endpoint: Sendable, Equatable {
+    public enum State: String, Sendable, CaseIterable { case enabled, paused, disabled }
+    public enum BodyFormat: String, Sendable, CaseIterable {
+        case standard, raw
+        case cloudEventsBinary = "cloudevents-binary"
+        case cloudEventsStructured = "cloudevents-structured"
+    }
+    public struct StoredSecret: Sendable, Equatable {
+        public var id: String
+        public var createdMilliseconds: Int64
+        public var expiresMilliseconds: Int64?
+        public var plain: String
+        public init(id: String, createdMilliseconds: Int64, expiresMilliseconds: Int64? = nil, plain: String) {
+            (self.id, self.createdMilliseconds, self.expiresMilliseconds, self.plain) = (
+                id, createdMilliseconds, expiresMilliseconds, plain
+            )
+        }
+    }
+
+    public var id: String
+    public var tenant = Event.defaultTenant
+    public var url: String
+    public var description: String?
+    public var types: [TypePattern] = [.all]
+    public var state = State.enabled
+    /// Why an operator paused or disabled it.
+    public var reason: String?
+    /// Newest first.
+    public var secrets: [StoredSecret] = []
+    public var headers: [HTTPHeader] = []
+    public var bodyFormat = BodyFormat.standard
+    public var schedule = RetrySchedule.standard
+    public var maxAgeMilliseconds: Int64 = 7 * 86_400_000
+    public var timeouts = Timeouts()
+    public var rate: RateLimit?
+    public var maxConcurrency = ConcurrencyLimit.defaultCeiling
+    /// Whether `traceparent` and `tracestate` go out.
+    public var sendsTrace = false
+    public var createdMilliseconds: Int64 = 0
+    public var updatedMilliseconds: Int64 = 0
+    /// Raised by every write; what compare-and-set compares.
+    public var version = 1
+    /// Fields of the record that this version doesn't know; they survive a rewrite.
+    public var unknown: [JSONValue.Member] = []
+
+    public init(id: String, url: String) { (self.id, self.url) = (id, url) }
+
+    public func matches(type: String) -> Bool { types.contains { $0.matches(type) } }
+}
+
+/// Which event types an endpoint receives: exact, `prefix.*`, or `*`; case-sensitive.
+public enum TypePattern: Sendable, Hashable, CustomStringConvertible {
+    case exact(String)
+    /// Without the `.*`: `order` matches `order.created` and `order.item.added`, not `order`.
+    case prefix(String)
+    case all
+
+    public init?(_ text: String) {
+        if text == "*" {
+            self = .all
+        } else if text.hasSuffix(".*") {
+            let prefix = String(text.dropLast(2))
+            guard !prefix.isEmpty, !prefix.contains("*"), prefix.utf8.count <= Event.attributeLimitBytes else { return nil }
+            self = .prefix(prefix)
+        } else {
+            guard !text.isEmpty, !text.contains("*"), text.utf8.count <= Event.attributeLimitBytes else { return nil }
+            self = .exact(text)
+        }
+    }
+
+    public func matches(_ type: String) -> Bool {
+        switch self {
+        case .all: true
+        case .exact(let exact): type == exact
+        case .prefix(let prefix): type.utf8.count > prefix.utf8.count + 1 && type.hasPrefix(prefix + ".")
+        }
+    }
+
+    public var description: String {
+        switch self {
+        case .all: "*"
+        case .exact(let text): text
+        case .prefix(let text): text + ".*"
+        }
+    }
+}
+
+/// `n` starts per `perMilliseconds`, of which `burst` may come at once.
+public struct RateLimit: Sendable, Equatable {
+    public var n: Int
+    public var perMilliseconds: Int64
+    public var burst: Int
+    public init(n: Int, perMilliseconds: Int64, burst: Int? = nil) {
+        (self.n, self.perMilliseconds, self.burst) = (n, perMilliseconds, burst ?? 1)
+    }
+
+    /// `100/s`, `6000/m`, `50/h`.
+    public init?(_ text: String, burst: Int? = nil) {
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+        guard parts.count == 2, let n = Int(parts[0]), (1...1_000_000).contains(n) else { return nil }
+        let units: [Substring: Int64] = ["s": 1_000, "m": 60_000, "h": 3_600_000]
+        guard let per = units[parts[1]] else { return nil }
+        self.init(n: n, perMilliseconds: per, burst: burst)
+    }
+}
+
+/// An endpoint with everything prepared that a delivery needs. Immutable and shared by all lanes.
+public final class PreparedEndpoint: Sendable {
+    public let endpoint: Endpoint
+    /// nil: the URL can't be delivered to under these rules; `refusal` says why.
+    public let url: EndpointURL?
+    public let refusal: String?
+    /// Never empty where `refusal` is nil: nothing is sent unsigned.
+    public let signer: Signer
+
+    public init(_ endpoint: Endpoint, rules: EndpointURL.Rules, nowMilliseconds: Int64) {
+        self.endpoint = endpoint
+        let valid = endpoint.secrets.filter { ($0.expiresMilliseconds ?? .max) > nowMilliseconds }
+        signer = Signer(secrets: valid.compactMap { try? Secret($0.plain) })
+        do throws(EndpointURL.Refusal) {
+            url = try EndpointURL(endpoint.url, rules: rules)
+            refusal = HeaderRules.firstRefusal(endpoint.headers) ?? (signer.isEmpty ? "the endpoint has no usable signing secret" : nil)
+        } catch {
+            url = nil
+            refusal = error.description
+        }
+    }
+}

@@ -1,0 +1,398 @@
+internal import EventLoop
+internal import HTTPDelivery
+internal import JSON
+internal import Kafka
+internal import Logging
+internal import Martlet
+internal import Metrics
+
+/// One delivery lane: a thread with an event loop, a member of the delivery group, a producer and a transport. It carries out what its
+/// `LaneStateMachine` decides. Built inside its thread; never leaves it.
+final class DeliveryLane {
+    enum Message: Sendable {
+        case registry(RegistryUpdate)
+        case drain
+    }
+
+    /// How a lane came to its end.
+    enum End: Sendable, Equatable {
+        case drained, drainIncomplete
+        case failed(String)
+    }
+
+    private enum Token {
+        static let member: UInt64 = 1
+        static let producer: UInt64 = 2
+        static let inbox: UInt64 = 3
+        static let transport: UInt64 = 1 << 40
+    }
+    static let turnReadLimit = 512
+    static let revokeWaitMilliseconds: Int64 = 5_000
+    static let leaseMarginMilliseconds: Int64 = 10_000
+
+    let configuration: WorkerConfiguration
+    let metrics: LaneMetrics
+    let log: Logger
+    private let inbox: Inbox<Message>
+    private let loop = EventLoop()
+    let member: GroupMember
+    let producer: Producer
+    let transport: any HTTPTransport
+    var core: LaneStateMachine
+    /// Names of the topics in the order of the core's stream ids.
+    let laneTopics: [String]
+    let topicIndex: [String: Int]
+    var items: [LaneItem?] = []
+
+    private var pendingAssignment: [TopicPartition]?
+    private var nextAssignmentTry: Int64 = 0
+    private var revoking: (streams: [StreamID], deadline: Int64, isCommitted: Bool)?
+    /// Partitions whose health is still being read: nothing else of them is.
+    private var restoring: Set<Int32> = []
+    private var commits: [StreamID: LaneStateMachine.Commit] = [:]
+    private var lastSlowTasks: Int64 = 0
+    private var hasMoreToRead = false
+    var now = LaneTime(monotonic: 0, wall: 0)
+
+    init(_ configuration: WorkerConfiguration, number: Int, inbox: Inbox<Message>, metrics: LaneMetrics) throws(KafkaError) {
+        self.configuration = configuration
+        self.inbox = inbox
+        self.metrics = metrics
+        log = configuration.log.with("lane", String(number))
+        let topics = configuration.topics
+        let tiers = Set(configuration.discoveredTiers + configuration.lane.tiers).sorted()
+        laneTopics = [topics.deliveries, topics.replay] + tiers.map { topics.retry($0) }
+        topicIndex = Dictionary(uniqueKeysWithValues: laneTopics.enumerated().map { ($1, $0) })
+        var settings = configuration.lane
+        settings.writer = configuration.name
+        core = LaneStateMachine(settings, topicDelays: [0, 0] + tiers.map(\.delayMilliseconds), seed: .random(in: 0 ... .max))
+        var options = GroupConsumer.Options(group: topics.deliveryGroup)
+        options.instanceID = configuration.instanceID.map { "\($0)-\(number)" }
+        options.sessionTimeoutMilliseconds = Int(configuration.sessionTimeoutMilliseconds)
+        options.prefetchKilobytes = configuration.prefetchKilobytes(topicsPerPartition: laneTopics.count + 1)
+        member = try GroupMember(configuration.kafka, options)
+        producer = try Producer(configuration.kafka)
+        var transportConfiguration = CurlTransport.Configuration(addresses: configuration.urlRules.addresses)
+        transportConfiguration.inFlightLimit = settings.inFlightLimit
+        transportConfiguration.caBundlePath = configuration.caBundlePath
+        transport = CurlTransport(loop, tokens: Token.transport, transportConfiguration)
+        loop.watch(member.consumer.eventsReady, for: .readable, token: Token.member)
+        loop.watch(producer.reportsReady, for: .readable, token: Token.producer)
+        loop.watch(inbox.wakeUp.descriptor, for: .readable, token: Token.inbox)
+        try member.consumer.subscribe([topics.deliveries])
+    }
+
+    // MARK: the loop
+
+    func run() -> End {
+        var drainDeadline: Int64?
+        while true {
+            turn(waitMilliseconds: waitMilliseconds())
+            for message in inbox.drain() {
+                switch message {
+                case .registry(let update): take(update)
+                case .drain:
+                    core.drain()
+                    drainDeadline = now.monotonic + configuration.drainMilliseconds
+                }
+            }
+            if let failure { return .failed(failure) }
+            if let deadline = drainDeadline, core.isDrained || now.monotonic >= deadline { return finish(isDrained: core.isDrained) }
+        }
+    }
+
+    private var failure: String?
+
+    private func waitMilliseconds() -> Int {
+        if hasMoreToRead { return 0 }
+        var wait: Int64 = 100
+        if let deadline = core.nextDeadlineMonotonic { wait = min(wait, deadline - now.monotonic) }
+        if let deadline = transport.nextDeadlineMicroseconds {
+            wait = min(wait, (deadline - SystemClock.monotonicMicroseconds() + 999) / 1_000)
+        }
+        return Int(max(0, wait))
+    }
+
+    private func turn(waitMilliseconds: Int) {
+        var ready: [EventLoop.Ready] = []
+        loop.wait(milliseconds: waitMilliseconds) { if $0.token >= Token.transport { ready.append($0) } }
+        now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: SystemClock.wallMilliseconds())
+        // Deadlines and the lease come before sockets: a worker that was suspended must not act on what has meanwhile been lost.
+        core.advance(to: now)
+        serveGroup()
+        let micros = SystemClock.monotonicMicroseconds()
+        for event in ready { transport.handle(event, nowMicroseconds: micros) }
+        transport.advance(nowMicroseconds: micros)
+        transport.drain { attemptEnded($0) }
+        producer.drainReports { report($0) }
+        execute()
+        hasMoreToRead = read()
+        execute()
+        commitIfDue()
+        slowTasks()
+        metrics.lastTurnMonotonic.set(Int(now.monotonic))
+    }
+
+    private func take(_ update: RegistryUpdate) {
+        for change in update.changes { core.registryChanged(change) }
+        core.registryAt(position: update.position, end: update.end)
+    }
+
+    /// Once a second: what needn't be exact.
+    private func slowTasks() {
+        guard now.monotonic - lastSlowTasks >= 1_000 else { return }
+        lastSlowTasks = now.monotonic
+        member.wakeAll()
+        metrics.take(core.counters)
+        metrics.inFlight.set(core.inFlight)
+        let breakers = core.breakerCounts
+        metrics.breakersClosed.set(breakers.closed)
+        metrics.breakersOpen.set(breakers.open)
+        metrics.breakersHalfOpen.set(breakers.halfOpen)
+        metrics.disabledEndpoints.set(breakers.disabled)
+        metrics.producerRebuilds.set(producer.rebuilds)
+        var lags: [TopicPartition: Int64] = [:]
+        for stream in core.ownedStreams {
+            let at = TopicPartition(laneTopics[stream.topic], stream.partition)
+            guard let position = core.position(stream), let end = member.consumer.knownWatermarks(at)?.high else { continue }
+            lags[at] = max(0, end - position)
+        }
+        metrics.lag.set(lags)
+    }
+
+    // MARK: the group
+
+    private func serveGroup() {
+        member.poll(nowMonotonic: now.monotonic) { event in
+            switch event {
+            case .assigned(let partitions):
+                pendingAssignment = partitions
+                nextAssignmentTry = 0
+            case .revoked(_, let lost): beginRevoke(lost: lost)
+            case .committed(let sent, let offsets): committed(sent, offsets)
+            case .commitFailed(let error): log.debug("commit refused", ["error": .string("\(error)")])
+            case .failed(let error): groupFailed(error)
+            }
+        }
+        startAssignment()
+        finishRevoke()
+    }
+
+    private func groupFailed(_ error: KafkaError) {
+        if error.isFatal {
+            let fenced = error.code == .fencedInstance || error.code == .fenced
+            failure =
+                fenced
+                ? "another process joined with the instance id '\(configuration.instanceID ?? "")'; each worker needs its own" : "\(error)"
+        } else if error.isUnknownTopic {
+            failure = "\(error)\n  run 'martlet topics create'"
+        } else {
+            log.warning("Kafka", ["error": .string("\(error)")])
+        }
+    }
+
+    private func startAssignment() {
+        guard let partitions = pendingAssignment, now.monotonic >= nextAssignmentTry else { return }
+        metrics.hasAssignment.set(1)
+        let numbers = partitions.map(\.partition).sorted()
+        let wanted = laneTopics.flatMap { topic in numbers.map { TopicPartition(topic, $0) } }
+        do {
+            var starts: [PartitionOffset] = []
+            for chunk in stride(from: 0, to: wanted.count, by: GroupMember.commitBatchLimit) {
+                starts += try member.consumer.committed(
+                    Array(wanted[chunk..<min(wanted.count, chunk + GroupMember.commitBatchLimit)]), timeoutMilliseconds: 5_000)
+            }
+            pendingAssignment = nil
+            try own(numbers, starts)
+        } catch {
+            pendingAssignment = partitions
+            nextAssignmentTry = now.monotonic + 500
+            log.warning("committed offsets can't be read yet; trying again", ["error": .string("\(error)")])
+        }
+    }
+
+    private func own(_ partitions: [Int32], _ starts: [PartitionOffset]) throws(KafkaError) {
+        var refused: Set<Int32> = []
+        for start in starts {
+            guard let topic = topicIndex[start.at.topic], !refused.contains(start.at.partition) else { continue }
+            do throws(CommitMetadata.Unreadable) {
+                try core.own(StreamID(topic: topic, partition: start.at.partition), committed: start.offset, metadata: start.metadata)
+            } catch {
+                refused.insert(start.at.partition)
+                log.error("partition isn't started", ["partition": .integer(start.at.partition), "reason": .string("\(error)")])
+            }
+        }
+        core.disown(core.ownedStreams.filter { refused.contains($0.partition) })
+        let health = partitions.filter { !refused.contains($0) }.map {
+            PartitionOffset(TopicPartition(configuration.topics.health, $0), offset: nil)
+        }
+        restoring = Set(health.map(\.at.partition))
+        try member.assign(health + starts.filter { !refused.contains($0.at.partition) })
+        metrics.assignedPartitions.set(health.count)
+        log.info("partitions assigned", ["partitions": .string(Self.ranges(partitions))])
+    }
+
+    private func beginRevoke(lost: Bool) {
+        pendingAssignment = nil
+        let streams = core.ownedStreams
+        core.beginRevoke(streams)
+        if lost {
+            log.warning("partitions lost: the group gave them to others", ["streams": .integer(streams.count)])
+            core.loseLease()
+        }
+        revoking = (streams, lost ? now.monotonic : now.monotonic + Self.revokeWaitMilliseconds, lost)
+    }
+
+    /// Waits for what is in flight, commits once more, lets go.
+    private func finishRevoke() {
+        guard let state = revoking else { return }
+        let isOver = now.monotonic >= state.deadline
+        guard isOver || !core.isBusy(state.streams) else { return }
+        if !state.isCommitted, !member.isCommitting {
+            revoking?.isCommitted = true
+            revoking?.deadline = max(state.deadline, now.monotonic + 1_000)
+            send(core.commits(of: state.streams, onlyChanged: true))
+            if member.isCommitting { return }
+        }
+        guard isOver || !member.isCommitting else { return }
+        revoking = nil
+        core.disown(state.streams)
+        restoring = []
+        member.unassign()
+        metrics.assignedPartitions.set(0)
+        metrics.lag.set([:])
+        log.info("partitions revoked")
+    }
+
+    // MARK: commits
+
+    private func commitIfDue() {
+        guard revoking == nil, !member.isCommitting else { return }
+        send(core.commitsDue())
+    }
+
+    private func send(_ due: [LaneStateMachine.Commit]) {
+        guard !due.isEmpty else { return }
+        for commit in due { commits[commit.stream] = commit }
+        let offsets = due.map {
+            PartitionOffset(TopicPartition(laneTopics[$0.stream.topic], $0.stream.partition), offset: $0.offset, metadata: $0.metadata)
+        }
+        member.commit(offsets, nowMonotonic: now.monotonic)
+    }
+
+    private func committed(_ sent: Int64, _ offsets: [PartitionOffset]) {
+        core.committed(
+            offsets.compactMap { offset in
+                guard let topic = topicIndex[offset.at.topic], let commit = commits[StreamID(topic: topic, partition: offset.at.partition)]
+                else { return nil }
+                return commit.offset == offset.offset && commit.metadata == offset.metadata ? commit : nil
+            })
+        if revoking == nil { core.setLease(untilMonotonic: sent + configuration.sessionTimeoutMilliseconds - Self.leaseMarginMilliseconds) }
+    }
+
+    // MARK: reading
+
+    private func read() -> Bool {
+        guard revoking == nil else { return false }
+        return member.read(limit: Self.turnReadLimit) { at in
+            if at.topic == configuration.topics.health { return 64 }
+            guard !restoring.contains(at.partition), let stream = stream(at) else { return 0 }
+            // Heads that aren't due stay in memory: few at a time.
+            return stream.topic < 2 ? core.readBudget(stream) : min(16, core.readBudget(stream))
+        } _: { at, event in
+            if at.topic == configuration.topics.health {
+                readHealth(at.partition, event)
+            } else if let stream = stream(at) {
+                read(stream, at, event)
+            }
+        }
+    }
+
+    func stream(_ at: TopicPartition) -> StreamID? { topicIndex[at.topic].map { StreamID(topic: $0, partition: at.partition) } }
+
+    private func readHealth(_ partition: Int32, _ event: PartitionEvent) {
+        switch event {
+        case .message(let message):
+            guard let value = message.value, let json = try? JSONValue.parse(value), let record = HealthRecord(json: json) else { return }
+            core.healthRead(record, partition: partition, isRestoring: restoring.contains(partition))
+        case .end: restoring.remove(partition)
+        case .outOfRange: log.warning("health topic was cut while it was read", ["partition": .integer(partition)])
+        case .failed(let error): log.warning("health topic", ["error": .string("\(error)")])
+        }
+    }
+
+    private func read(_ stream: StreamID, _ at: TopicPartition, _ event: PartitionEvent) {
+        switch event {
+        case .message(let message): received(message, stream)
+        case .end(let offset): core.endReached(stream, offset: offset)
+        case .outOfRange: goOnAfterLoss(stream, at)
+        case .failed(let error):
+            log.warning("read", ["topic": .string(at.topic), "partition": .integer(at.partition), "error": .string("\(error)")])
+        }
+    }
+
+    private func goOnAfterLoss(_ stream: StreamID, _ at: TopicPartition) {
+        do throws(KafkaError) {
+            let low = try member.consumer.queryWatermarks(at, timeoutMilliseconds: 5_000).low
+            let lost = core.restart(stream, at: low)
+            metrics.recordsExpired.add(Int(lost))
+            log.error(
+                "retention removed records before they were read: they are lost",
+                ["topic": .string(at.topic), "partition": .integer(at.partition), "records": .integer(lost), "continues": .integer(low)])
+            try member.consumer.seek(at, to: low, timeoutMilliseconds: 5_000)
+        } catch {
+            log.error(
+                "log start can't be found", ["topic": .string(at.topic), "partition": .integer(at.partition), "error": .string("\(error)")])
+        }
+    }
+
+    // MARK: the end
+
+    private func finish(isDrained: Bool) -> End {
+        _ = producer.flush(milliseconds: 5_000)
+        producer.drainReports { report($0) }
+        execute()
+        let deadline = SystemClock.monotonicMilliseconds() + 5_000
+        while member.isCommitting, now.monotonic < deadline { turnGroupOnly() }
+        if revoking == nil { send(core.commits(of: core.ownedStreams, onlyChanged: true)) }
+        while member.isCommitting, now.monotonic < deadline { turnGroupOnly() }
+        metrics.take(core.counters)
+        member.consumer.beginClose()
+        while !member.consumer.isClosed, now.monotonic < deadline + 5_000 {
+            turnGroupOnly()
+            if revoking != nil {
+                revoking = nil
+                core.disown(core.ownedStreams)
+                member.unassign()
+            }
+        }
+        return isDrained ? .drained : .drainIncomplete
+    }
+
+    private func turnGroupOnly() {
+        loop.wait(milliseconds: 10) { _ in }
+        now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: SystemClock.wallMilliseconds())
+        member.poll(nowMonotonic: now.monotonic) { event in
+            switch event {
+            case .committed(let sent, let offsets): committed(sent, offsets)
+            case .revoked: revoking = (core.ownedStreams, 0, true)
+            case .assigned: member.unassign()
+            case .commitFailed(let error), .failed(let error): log.warning("while ending", ["error": .string("\(error)")])
+            }
+        }
+    }
+
+    /// `0-3,7`.
+    static func ranges(_ numbers: [Int32]) -> String {
+        var parts: [ClosedRange<Int32>] = []
+        for number in numbers.sorted() {
+            if let last = parts.last, last.upperBound + 1 == number {
+                parts[parts.count - 1] = last.lowerBound...number
+            } else {
+                parts.append(number...number)
+            }
+        }
+        return parts.isEmpty
+            ? "none" : parts.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)" }.joined(separator: ",")
+    }
+}

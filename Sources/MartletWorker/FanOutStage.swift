@@ -1,0 +1,453 @@
+internal import EventLoop
+internal import JSON
+internal import Kafka
+internal import Logging
+internal import Martlet
+internal import Metrics
+
+/// What the fan-out stage counts. Written by its thread, read by the scrape.
+final class FanOutMetrics: Sendable {
+    let events = Gauge()
+    let deliveries = Gauge()
+    let poison = Gauge()
+    let unmatched = Gauge()
+    let produceFailures = Gauge()
+    let producerRebuilds = Gauge()
+    let holdBacks = Gauge()
+    let lastTurnMonotonic = Gauge()
+    let assignedPartitions = Gauge()
+    let hasAssignment = Gauge()
+    let lag = LagTable()
+}
+
+/// The fan-out stage: a thread, a member of the fan-out group and a producer. Reads events in offset order and writes their deliveries in
+/// the order of endpoint ids. Built inside its thread; never leaves it.
+final class FanOutStage {
+    typealias Message = DeliveryLane.Message
+    typealias End = DeliveryLane.End
+
+    /// An event is fanned out only with a view of the registry that is not older than this.
+    static let viewAgeLimitMilliseconds: Int64 = 1_000
+    static let unfinishedLimit = 10_000
+
+    private let configuration: WorkerConfiguration
+    private let metrics: FanOutMetrics
+    private let log: Logger
+    private let inbox: Inbox<Message>
+    private let loop = EventLoop()
+    private let member: GroupMember
+    private let producer: Producer
+    private var registry: Registry
+    private var freshAsOfMonotonic: Int64 = .min / 2
+    private var progress = FanOutProgress()
+    private var topicNames: [String] = []
+
+    /// An event whose deliveries aren't all acknowledged: kept, so that one that is refused can be written to the dead-letter topic.
+    private struct Kept {
+        var deliveries: [FanOut.Delivery]
+        var letter: DeadLetter.Letter?
+        /// Index of `deliveries[0]` in the event's list of endpoints.
+        var from: Int
+        var source: (topic: String, partition: Int32, offset: Int64)
+        var bytes: Int
+        var unacknowledged: Int
+    }
+    private var kept: [UInt32: Kept] = [:]
+    private var keptBytes = 0
+    /// What the producer's queue had no room for.
+    private var backlog: [(slot: UInt32, next: Int)] = []
+    private var mustRestart = false
+    private var pendingAssignment: [TopicPartition]?
+    private var nextAssignmentTry: Int64 = 0
+    private var revoking: (deadline: Int64, isCommitted: Bool)?
+    private var lastCommit: Int64 = 0
+    private var lastRenewal: Int64 = 0
+    private var lastSlowTasks: Int64 = 0
+    private var hasMoreToRead = false
+    private var isDraining = false
+    private var failure: String?
+    private var now: Int64 = 0
+
+    init(_ configuration: WorkerConfiguration, inbox: Inbox<Message>, metrics: FanOutMetrics) throws(KafkaError) {
+        (self.configuration, self.inbox, self.metrics) = (configuration, inbox, metrics)
+        log = configuration.log.with("part", "fanout")
+        registry = Registry(rules: configuration.urlRules)
+        var options = GroupConsumer.Options(group: configuration.topics.fanOutGroup)
+        options.instanceID = configuration.instanceID
+        options.sessionTimeoutMilliseconds = Int(configuration.sessionTimeoutMilliseconds)
+        member = try GroupMember(configuration.kafka, options)
+        var producing = Producer.Options()
+        // Never gives up: giving up one record and sending the next would break the order.
+        producing.messageTimeoutMilliseconds = 0
+        producing.bufferKilobytes = configuration.fanOutBytesLimit / 1_024
+        producer = try Producer(configuration.kafka, producing)
+        loop.watch(member.consumer.eventsReady, for: .readable, token: 1)
+        loop.watch(producer.reportsReady, for: .readable, token: 2)
+        loop.watch(inbox.wakeUp.descriptor, for: .readable, token: 3)
+        try member.consumer.subscribe([configuration.topics.events] + configuration.inputTopics)
+    }
+
+    func run() -> End {
+        var drainDeadline: Int64?
+        while true {
+            loop.wait(milliseconds: hasMoreToRead ? 0 : 50) { _ in }
+            turn()
+            for message in inbox.drain() {
+                switch message {
+                case .registry(let update): take(update)
+                case .drain:
+                    isDraining = true
+                    drainDeadline = now + configuration.drainMilliseconds
+                }
+            }
+            if let failure { return .failed(failure) }
+            if let deadline = drainDeadline, progress.unfinished == 0 || now >= deadline {
+                return finish(isDrained: progress.unfinished == 0)
+            }
+        }
+    }
+
+    private func turn() {
+        now = SystemClock.monotonicMilliseconds()
+        serveGroup()
+        producer.drainReports { report($0) }
+        if mustRestart { restart() }
+        produceBacklog()
+        hasMoreToRead = read()
+        commitIfDue()
+        slowTasks()
+        metrics.lastTurnMonotonic.set(Int(now))
+    }
+
+    private func take(_ update: RegistryUpdate) {
+        for change in update.changes { registry.take(change, position: update.position) }
+        registry.advance(to: update.position)
+        freshAsOfMonotonic = max(freshAsOfMonotonic, update.freshAsOfMonotonic)
+    }
+
+    // MARK: events in, deliveries out
+
+    private func read() -> Bool {
+        guard revoking == nil, !isDraining, backlog.isEmpty, keptBytes < configuration.fanOutBytesLimit,
+            progress.unfinished < Self.unfinishedLimit
+        else { return false }
+        // Held back: an endpoint registered a second before the event must be matched.
+        guard now - freshAsOfMonotonic <= Self.viewAgeLimitMilliseconds else {
+            metrics.holdBacks.add()
+            return false
+        }
+        return member.read(limit: 256) { _ in
+            backlog.isEmpty && keptBytes < configuration.fanOutBytesLimit ? 64 : 0
+        } _: { at, event in
+            let stream = stream(at)
+            switch event {
+            case .message(let message): fanOut(message, stream)
+            case .end(let offset): progress.endReached(stream, offset: offset)
+            case .outOfRange: goOnAfterLoss(stream, at)
+            case .failed(let error): log.warning("read", ["topic": .string(at.topic), "error": .string("\(error)")])
+            }
+        }
+    }
+
+    private func stream(_ at: TopicPartition) -> StreamID {
+        if let index = topicNames.firstIndex(of: at.topic) { return StreamID(topic: index, partition: at.partition) }
+        topicNames.append(at.topic)
+        return StreamID(topic: topicNames.count - 1, partition: at.partition)
+    }
+
+    private func fanOut(_ message: KafkaMessage, _ stream: StreamID) {
+        let wall = SystemClock.wallMilliseconds()
+        let source = (topic: topicNames[stream.topic], partition: message.partition, offset: message.offset)
+        metrics.events.add()
+        do throws(Event.Poison) {
+            let event = try Event(headers: { body in message.forEachHeader(body) }, value: message.value)
+            let ids = registry.index.matches(tenant: event.tenant, type: event.type)
+            if ids.isEmpty { metrics.unmatched.add() }
+            guard let (token, from) = progress.begin(stream, offset: message.offset, endpointIDs: ids) else { return }
+            let accepted = FanOut.Acceptance(
+                topic: source.topic, partition: source.partition, offset: source.offset,
+                milliseconds: min(message.timestampMilliseconds ?? wall, wall))
+            let deliveries = FanOut.deliveries(event, to: ids[from...], at: accepted, registry)
+            let bytes = (event.data?.count ?? 0) + 512 * deliveries.count
+            keep(token, Kept(deliveries: deliveries, from: from, source: source, bytes: bytes, unacknowledged: deliveries.count))
+        } catch {
+            metrics.poison.add()
+            log.warning(
+                "poison event",
+                [
+                    "topic": .string(source.topic), "partition": .integer(source.partition), "offset": .integer(source.offset),
+                    "reason": .string(error.description),
+                ])
+            guard let (token, _) = progress.begin(stream, offset: message.offset, endpointIDs: [""]) else { return }
+            let letter = DeadLetter.poison(
+                error.description, headers: message.headers, body: message.value, source: source, nowMilliseconds: wall)
+            keep(token, Kept(deliveries: [], letter: letter, from: 0, source: source, bytes: letter.body?.count ?? 0, unacknowledged: 1))
+        }
+    }
+
+    private func keep(_ token: FanOutProgress.EventToken, _ event: Kept) {
+        kept[token.slot] = event
+        keptBytes += event.bytes
+        backlog.append((token.slot, 0))
+        produceBacklog()
+    }
+
+    private func produceBacklog() {
+        while let (slot, next) = backlog.first {
+            guard let event = kept[slot] else {
+                backlog.removeFirst()
+                continue
+            }
+            let count = event.letter == nil ? event.deliveries.count : 1
+            var index = next
+            while index < count {
+                guard produce(event, slot, index) else {
+                    backlog[0].next = index
+                    return
+                }
+                index += 1
+            }
+            backlog.removeFirst()
+        }
+    }
+
+    /// False when the producer's queue is full.
+    private func produce(_ event: Kept, _ slot: UInt32, _ index: Int) -> Bool {
+        let token = UInt64(index + event.from) << 32 | UInt64(slot)
+        let record = event.letter.map(outgoing) ?? outgoing(event.deliveries[index])
+        switch producer.produce(record, token: token) {
+        case .queued:
+            if event.letter == nil { metrics.deliveries.add() }
+            return true
+        case .full: return false
+        case .failed(let error):
+            metrics.produceFailures.add()
+            if error.isRefusedRecord { refused(slot, index + event.from, error) } else { mustRestart = true }
+            return true
+        }
+    }
+
+    private func outgoing(_ delivery: FanOut.Delivery) -> OutgoingRecord {
+        let key = Array(delivery.headers.endpointID.utf8)
+        return OutgoingRecord(
+            topic: configuration.topics.deliveries, partition: Murmur2.partition(of: key, count: configuration.partitions), key: key,
+            value: delivery.body, headers: delivery.headers.encoded)
+    }
+
+    private func outgoing(_ letter: DeadLetter.Letter) -> OutgoingRecord {
+        OutgoingRecord(topic: configuration.topics.deadLetters, key: Array(letter.key.utf8), value: letter.body, headers: letter.headers)
+    }
+
+    private func report(_ report: Producer.Report) {
+        let slot = UInt32(truncatingIfNeeded: report.token)
+        let index = Int(report.token >> 32)
+        if let error = report.error {
+            metrics.produceFailures.add()
+            log.warning("produce", ["topic": .string(report.at.topic), "error": .string("\(error)")])
+            if error.isRefusedRecord { return refused(slot, index, error) }
+            mustRestart = true
+            return
+        }
+        progress.acknowledged(.init(slot: slot), index: index)
+        kept[slot]?.unacknowledged -= 1
+        if let event = kept[slot], event.unacknowledged == 0 {
+            keptBytes -= event.bytes
+            kept[slot] = nil
+        }
+    }
+
+    /// The brokers will never take this record: its delivery becomes a dead letter with the body cut.
+    private func refused(_ slot: UInt32, _ index: Int, _ error: KafkaError) {
+        guard let event = kept[slot], event.letter == nil, index - event.from < event.deliveries.count else { return mustRestart = true }
+        var delivery = event.deliveries[index - event.from]
+        delivery.headers.lastError = "\(error)"
+        let letter = delivery.body.withUnsafeBytes {
+            DeadLetter.letter(delivery.headers, reason: .oversize, body: $0, source: event.source)
+        }
+        if producer.produce(outgoing(letter), token: UInt64(index) << 32 | UInt64(slot)) != .queued { mustRestart = true }
+    }
+
+    // MARK: the group
+
+    private func serveGroup() {
+        member.poll(nowMonotonic: now) { event in
+            switch event {
+            case .assigned(let partitions):
+                pendingAssignment = partitions
+                nextAssignmentTry = 0
+            case .revoked(_, let lost):
+                pendingAssignment = nil
+                revoking = (lost ? now : now + DeliveryLane.revokeWaitMilliseconds, lost)
+            case .committed(_, let offsets): committed(offsets)
+            case .commitFailed(let error): log.debug("commit refused", ["error": .string("\(error)")])
+            case .failed(let error): groupFailed(error)
+            }
+        }
+        startAssignment()
+        finishRevoke()
+    }
+
+    private func groupFailed(_ error: KafkaError) {
+        if error.isFatal {
+            failure =
+                error.code == .fencedInstance
+                ? "another process joined with the instance id '\(configuration.instanceID ?? "")'; each worker needs its own" : "\(error)"
+        } else if error.isUnknownTopic {
+            failure = "\(error)\n  run 'martlet topics create', or check --input-topics"
+        } else {
+            log.warning("Kafka", ["error": .string("\(error)")])
+        }
+    }
+
+    private func startAssignment() {
+        guard let partitions = pendingAssignment, now >= nextAssignmentTry else { return }
+        metrics.hasAssignment.set(1)
+        do {
+            var starts: [PartitionOffset] = partitions.isEmpty ? [] : try member.consumer.committed(partitions, timeoutMilliseconds: 5_000)
+            pendingAssignment = nil
+            starts = starts.filter { start in
+                do throws(CommitMetadata.Unreadable) {
+                    try progress.own(stream(start.at), committed: start.offset, metadata: start.metadata)
+                    return true
+                } catch {
+                    log.error(
+                        "partition isn't started",
+                        ["topic": .string(start.at.topic), "partition": .integer(start.at.partition), "reason": .string("\(error)")])
+                    return false
+                }
+            }
+            try member.assign(starts)
+            metrics.assignedPartitions.set(starts.count)
+            log.info("partitions assigned", ["partitions": .string(DeliveryLane.ranges(starts.map(\.at.partition)))])
+        } catch {
+            pendingAssignment = partitions
+            nextAssignmentTry = now + 500
+            log.warning("committed offsets can't be read yet; trying again", ["error": .string("\(error)")])
+        }
+    }
+
+    private func finishRevoke() {
+        guard let state = revoking else { return }
+        let isOver = now >= state.deadline
+        guard isOver || progress.unfinished == 0 else { return }
+        if !state.isCommitted, !member.isCommitting {
+            revoking = (max(state.deadline, now + 1_000), true)
+            send(progress.commits(onlyChanged: true))
+            if member.isCommitting { return }
+        }
+        guard isOver || !member.isCommitting else { return }
+        revoking = nil
+        letGo()
+        member.unassign()
+        log.info("partitions revoked")
+    }
+
+    private func letGo() {
+        progress.disown(progress.owned)
+        kept = [:]
+        keptBytes = 0
+        backlog = []
+        metrics.assignedPartitions.set(0)
+        metrics.lag.set([:])
+    }
+
+    /// After a delivery was given up by the producer: everything is read again from the committed offsets.
+    private func restart() {
+        mustRestart = false
+        guard revoking == nil else { return }
+        let partitions = progress.owned.map { TopicPartition(topicNames[$0.topic], $0.partition) }
+        log.warning("fan-out reads again from the committed offsets", ["partitions": .integer(partitions.count)])
+        letGo()
+        member.forgetQueues()
+        pendingAssignment = partitions
+        nextAssignmentTry = 0
+    }
+
+    private func goOnAfterLoss(_ stream: StreamID, _ at: TopicPartition) {
+        do throws(KafkaError) {
+            let low = try member.consumer.queryWatermarks(at, timeoutMilliseconds: 5_000).low
+            log.error(
+                "retention removed events before they were read: they are lost",
+                [
+                    "topic": .string(at.topic), "partition": .integer(at.partition), "from": .integer(progress.position(stream) ?? -1),
+                    "continues": .integer(low),
+                ])
+            progress.endReached(stream, offset: low)
+            try member.consumer.seek(at, to: low, timeoutMilliseconds: 5_000)
+        } catch { log.error("log start can't be found", ["topic": .string(at.topic), "error": .string("\(error)")]) }
+    }
+
+    // MARK: commits
+
+    private func commitIfDue() {
+        guard revoking == nil, !member.isCommitting else { return }
+        let renew = now - lastRenewal >= configuration.lane.leaseRenewalMilliseconds
+        guard renew || now - lastCommit >= configuration.lane.commitIntervalMilliseconds else { return }
+        lastCommit = now
+        if renew { lastRenewal = now }
+        send(progress.commits(onlyChanged: !renew))
+    }
+
+    private var sent: [FanOutProgress.PartitionCommit] = []
+
+    private func send(_ commits: [FanOutProgress.PartitionCommit]) {
+        guard !commits.isEmpty else { return }
+        sent = commits
+        member.commit(
+            commits.map {
+                PartitionOffset(TopicPartition(topicNames[$0.stream.topic], $0.stream.partition), offset: $0.offset, metadata: $0.metadata)
+            },
+            nowMonotonic: now)
+    }
+
+    private func committed(_ offsets: [PartitionOffset]) {
+        let places = Set(offsets.map(\.at))
+        progress.committed(sent.filter { places.contains(TopicPartition(topicNames[$0.stream.topic], $0.stream.partition)) })
+    }
+
+    private func slowTasks() {
+        guard now - lastSlowTasks >= 1_000 else { return }
+        lastSlowTasks = now
+        member.wakeAll()
+        metrics.producerRebuilds.set(producer.rebuilds)
+        var lags: [TopicPartition: Int64] = [:]
+        for stream in progress.owned {
+            let at = TopicPartition(topicNames[stream.topic], stream.partition)
+            guard let position = progress.position(stream), let end = member.consumer.knownWatermarks(at)?.high else { continue }
+            lags[at] = max(0, end - position)
+        }
+        metrics.lag.set(lags)
+    }
+
+    // MARK: the end
+
+    private func finish(isDrained: Bool) -> End {
+        let deadline = SystemClock.monotonicMilliseconds() + 5_000
+        while member.isCommitting, now < deadline { turnGroupOnly() }
+        if revoking == nil { send(progress.commits(onlyChanged: true)) }
+        while member.isCommitting, now < deadline { turnGroupOnly() }
+        member.consumer.beginClose()
+        while !member.consumer.isClosed, now < deadline + 5_000 {
+            turnGroupOnly()
+            if revoking != nil {
+                revoking = nil
+                letGo()
+                member.unassign()
+            }
+        }
+        return isDrained ? .drained : .drainIncomplete
+    }
+
+    private func turnGroupOnly() {
+        loop.wait(milliseconds: 10) { _ in }
+        now = SystemClock.monotonicMilliseconds()
+        member.poll(nowMonotonic: now) { event in
+            switch event {
+            case .committed(_, let offsets): committed(offsets)
+            case .revoked: revoking = (0, true)
+            case .assigned: member.unassign()
+            case .commitFailed(let error), .failed(let error): log.warning("while ending", ["error": .string("\(error)")])
+            }
+        }
+    }
+}

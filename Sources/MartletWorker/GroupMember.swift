@@ -1,0 +1,112 @@
+internal import Kafka
+internal import Logging
+internal import Martlet
+
+/// A consumer group's member as a lane or the fan-out stage drives it: which queues have something to read, one commit in flight,
+/// revokes that are answered when the owner is ready. For one thread.
+final class GroupMember {
+    enum Event {
+        case assigned([TopicPartition])
+        case revoked([TopicPartition], lost: Bool)
+        /// A commit was acknowledged; it was sent at this monotonic moment.
+        case committed(sentMonotonic: Int64, [PartitionOffset])
+        case commitFailed(KafkaError)
+        case failed(KafkaError)
+    }
+
+    /// Offsets of one request: more with full metadata are refused by the brokers.
+    static let commitBatchLimit = 200
+
+    let consumer: GroupConsumer
+    private var queues: [PartitionQueue] = []
+    private var isReady: [Bool] = []
+    private var turn = 0
+    private var queuedCommits: [[PartitionOffset]] = []
+    private var commitUnderWay: (id: UInt64, sentMonotonic: Int64, offsets: [PartitionOffset])?
+
+    init(_ kafka: KafkaSettings, _ options: GroupConsumer.Options) throws(KafkaError) { consumer = try GroupConsumer(kafka, options) }
+
+    var isCommitting: Bool { commitUnderWay != nil || !queuedCommits.isEmpty }
+
+    /// Serves the group protocol and notes which queues woke up.
+    func poll(nowMonotonic: Int64, _ body: (Event) -> Void) {
+        consumer.drainReady { number in if number != GroupConsumer.groupPayload, Int(number) < isReady.count { isReady[Int(number)] = true }
+        }
+        consumer.poll { event in
+            switch event {
+            case .assigned(let partitions): body(.assigned(partitions))
+            case .revoked(let partitions, let lost): body(.revoked(partitions, lost: lost))
+            case .failed(let error): body(.failed(error))
+            case .committed(let id, let error):
+                guard let done = commitUnderWay, done.id == id else { return }
+                commitUnderWay = nil
+                if let error { body(.commitFailed(error)) } else { body(.committed(sentMonotonic: done.sentMonotonic, done.offsets)) }
+            }
+        }
+        sendNextCommit(nowMonotonic)
+    }
+
+    /// Queues a commit. One request is in flight at a time.
+    func commit(_ offsets: [PartitionOffset], nowMonotonic: Int64) {
+        var rest = offsets[...]
+        while !rest.isEmpty {
+            queuedCommits.append(Array(rest.prefix(Self.commitBatchLimit)))
+            rest = rest.dropFirst(Self.commitBatchLimit)
+        }
+        sendNextCommit(nowMonotonic)
+    }
+
+    private func sendNextCommit(_ nowMonotonic: Int64) {
+        guard commitUnderWay == nil, !queuedCommits.isEmpty else { return }
+        let offsets = queuedCommits.removeFirst()
+        if let id = try? consumer.commit(offsets) { commitUnderWay = (id, nowMonotonic, offsets) }
+    }
+
+    /// Starts fetching; the queues' numbers are their indices.
+    func assign(_ partitions: [PartitionOffset]) throws(KafkaError) {
+        queues = []
+        queues = try consumer.assign(partitions) { UInt32($0) }
+        // Something may have arrived before the first wake-up was armed.
+        isReady = Array(repeating: true, count: queues.count)
+        turn = 0
+    }
+
+    /// Gives everything up and answers a revoke.
+    func unassign() {
+        queues = []
+        isReady = []
+        queuedCommits = []
+        consumer.unassign()
+    }
+
+    /// Before the same partitions are assigned again: nothing more is read of the old queues.
+    func forgetQueues() {
+        queues = []
+        isReady = []
+    }
+
+    /// Looks at every queue at the next read: a wake-up may have been lost.
+    func wakeAll() { for index in isReady.indices { isReady[index] = true } }
+
+    /// Reads what the owner's budgets allow, round robin over the queues that have something, up to `limit` events.
+    /// True when there is more to read at once.
+    func read(limit: Int, budget: (TopicPartition) -> Int, _ body: (TopicPartition, PartitionEvent) -> Void) -> Bool {
+        var left = limit
+        var more = false
+        for step in queues.indices {
+            let index = (turn + step) % queues.count
+            guard isReady[index] else { continue }
+            let queue = queues[index]
+            let allowed = min(budget(queue.at), 64, left)
+            guard allowed > 0 else {
+                if left <= 0 { more = true }
+                continue
+            }
+            let count = queue.read(limit: allowed) { body(queue.at, $0) }
+            if count < allowed { isReady[index] = false } else { more = true }
+            left -= count
+        }
+        if !queues.isEmpty { turn = (turn + 1) % queues.count }
+        return more
+    }
+}

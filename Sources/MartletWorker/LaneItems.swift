@@ -1,0 +1,31 @@
+public import HTTPDelivery
+public import Kafka
+internal import Martlet
+
+extension KafkaMessage: BodyBytes {
+    public var bytes: UnsafeRawBufferPointer { value ?? UnsafeRawBufferPointer(start: nil, count: 0) }
+}
+
+/// Bytes out of a fetch buffer, for records that wait for long: a message pins the whole buffer.
+final class CopiedBody: BodyBytes {
+    private let storage: UnsafeMutableRawBufferPointer
+    init(_ bytes: UnsafeRawBufferPointer) {
+        storage = .allocate(byteCount: max(1, bytes.count), alignment: 1)
+        storage.copyMemory(from: bytes)
+        count = bytes.count
+    }
+    private let count: Int
+    var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: storage[0..<count]) }
+    deinit { storage.deallocate() }
+}
+
+/// What the driver keeps of a record while the lane decides about it.
+struct LaneItem {
+    var token: RecordToken
+    var headers: DeliveryHeaders
+    var body: any BodyBytes
+    /// A tombstone or a record that is no delivery: why, with its headers as they came.
+    var poison: (reason: String, headers: [(name: String, value: [UInt8])])?
+    var lastResult: HTTPResult?
+    var startedWall: Int64 = 0
+}

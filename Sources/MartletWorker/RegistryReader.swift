@@ -1,0 +1,108 @@
+internal import EventLoop
+internal import JSON
+internal import Kafka
+internal import Logging
+internal import Martlet
+internal import Metrics
+private import Synchronization
+
+/// What changed in the registry, for those who follow it.
+struct RegistryUpdate: Sendable {
+    var changes: [Registry.Change]
+    var position: Int64
+    var end: Int64
+    /// Everything that the brokers had acknowledged by this monotonic moment is contained.
+    var freshAsOfMonotonic: Int64
+}
+
+/// Follows `martlet.endpoints` on a thread of its own and tells the lanes and the fan-out stage.
+final class RegistryReader: Sendable {
+    /// How often the end of the topic is asked for: half of what fan-out tolerates, and less.
+    private static let checkMilliseconds: Int64 = 200
+
+    private let configuration: WorkerConfiguration
+    private let followers: [@Sendable (RegistryUpdate) -> Void]
+    private let isStopping = Atomic<Bool>(false)
+    private let reachedEnd = Atomic<Bool>(false)
+    let unreadableRecords = Gauge()
+    let endpoints = Gauge()
+    private let thread = Mutex<WorkerThread?>(nil)
+
+    init(_ configuration: WorkerConfiguration, followers: [@Sendable (RegistryUpdate) -> Void]) {
+        (self.configuration, self.followers) = (configuration, followers)
+    }
+
+    func start() { thread.withLock { $0 = WorkerThread("registry") { [self] in run() } } }
+
+    func stop() {
+        isStopping.store(true, ordering: .relaxed)
+        thread.withLock { $0 }?.join()
+    }
+
+    /// Whether the registry has been read to its end once: nobody joins a group before.
+    var isReady: Bool { reachedEnd.load(ordering: .acquiring) }
+    private var shouldStop: Bool { isStopping.load(ordering: .relaxed) }
+
+    private func run() {
+        let log = configuration.log.with("part", "registry")
+        let at = TopicPartition(configuration.topics.endpoints, 0)
+        var registry = Registry(rules: configuration.urlRules)
+        while !shouldStop {
+            do {
+                let reader = try TopicReader(configuration.kafka)
+                try reader.start(at, from: .offset(registry.position))
+                try follow(reader, at, &registry, log)
+            } catch {
+                log.warning("registry can't be read; trying again", ["error": .string("\(error)")])
+                _ = WakeUp.sleep(milliseconds: 500)
+            }
+        }
+    }
+
+    private func follow(_ reader: TopicReader, _ at: TopicPartition, _ registry: inout Registry, _ log: Logger) throws {
+        while !shouldStop {
+            let asked = SystemClock.monotonicMilliseconds()
+            guard let (_, end) = try? reader.watermarks(at, timeoutMilliseconds: 2_000) else { continue }
+            var changes: [Registry.Change] = []
+            let readUntil = asked + Self.checkMilliseconds
+            while !shouldStop {
+                let wait = registry.position < end ? 500 : readUntil - SystemClock.monotonicMilliseconds()
+                guard wait > 0 else { break }
+                // A new end is waited for here, so that a change arrives as soon as it can be fetched.
+                guard let (_, event) = reader.next(waitMilliseconds: Int(min(wait, 500))) else {
+                    if registry.position < end { break } else { continue }
+                }
+                try take(event, &registry, &changes, log)
+                if registry.position >= end, !changes.isEmpty { break }
+            }
+            // An asked-for end that the brokers gave before `asked` was reached: the view holds all that was acknowledged by then.
+            let isFresh = registry.position >= end
+            let update = RegistryUpdate(
+                changes: changes, position: registry.position, end: max(end, registry.position), freshAsOfMonotonic: isFresh ? asked : .min)
+            for follower in followers { follower(update) }
+            endpoints.set(registry.entries.count)
+            if isFresh { reachedEnd.store(true, ordering: .releasing) }
+        }
+    }
+
+    private func take(_ event: PartitionEvent, _ registry: inout Registry, _ changes: inout [Registry.Change], _ log: Logger) throws {
+        switch event {
+        case .message(let message):
+            let change = registry.apply(
+                offset: message.offset, key: message.key.map { Array($0) }, value: message.value, headers: message.headers,
+                nowMilliseconds: SystemClock.wallMilliseconds())
+            if case .unreadable(let id, let reason, let entry) = change {
+                unreadableRecords.add()
+                let effect = entry == nil ? "ignored" : entry?.prepared == nil ? "treated as paused" : "its old version stays"
+                log.error(
+                    "unreadable registry record",
+                    ["endpoint": .string(id), "offset": .integer(message.offset), "reason": .string(reason), "effect": .string(effect)])
+            }
+            changes.append(change)
+        case .end(let offset): registry.advance(to: offset)
+        case .outOfRange:
+            registry.advance(to: try TopicReader(configuration.kafka).watermarks(TopicPartition(configuration.topics.endpoints, 0)).low)
+        case .failed(let error): if !error.isUnreachable { throw error }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+public import HTTPDelivery
+public import Kafka
+public import Logging
+public import Martlet
+
+/// Everything a worker needs to know. Defaults are those of the documentation.
+public struct WorkerConfiguration: Sendable {
+    public enum Role: String, Sendable, CaseIterable { case fanOut = "fanout", delivery }
+
+    public var kafka: KafkaSettings
+    public var topics = Topics()
+    public var roles: Set<Role> = Set(Role.allCases)
+    /// Threads that deliver; each is a member of the delivery group.
+    public var lanes = 1
+    /// Static membership of the groups: a restart within the session timeout moves nothing.
+    public var instanceID: String?
+    /// This worker's name in attempt and health records.
+    public var name: String
+    /// Topics to fan out, beside `martlet.events`; a name that starts with `^` is a regular expression.
+    public var inputTopics: [String] = []
+    public var urlRules = EndpointURL.Rules()
+    public var lane = LaneSettings()
+    public var sessionTimeoutMilliseconds: Int64 = 45_000
+    public var drainMilliseconds: Int64 = 25_000
+    public var caBundlePath = "/etc/ssl/certs/ca-certificates.crt"
+    /// All unfinished fan-out output of this worker, in bytes.
+    public var fanOutBytesLimit = 32 << 20
+    /// Partitions of the lane topics, as found by the start check.
+    public var partitions = 24
+    public var discoveredTiers: [RetryTier] = []
+    public var log = Logger()
+
+    public init(kafka: KafkaSettings, name: String) { (self.kafka, self.name) = (kafka, name) }
+
+    /// librdkafka counts it per partition, and a lane may own all of them: half of the process's bound on memory.
+    func prefetchKilobytes(topicsPerPartition: Int) -> Int {
+        min(16_384, max(1_024, 256 * 1_024 / max(1, partitions * topicsPerPartition) - 1_024))
+    }
+}
+
+/// Why a worker could not start, with the exit code that says so.
+public struct StartFailure: Error, CustomStringConvertible, Sendable {
+    public var exitCode: Int32
+    public var description: String
+    public init(exitCode: Int32, _ description: String) { (self.exitCode, self.description) = (exitCode, description) }
+
+    public static func unreachable(_ brokers: String, _ error: KafkaError) -> StartFailure {
+        StartFailure(
+            exitCode: 3, "cannot reach Kafka at \(brokers): \(error)\n  check --brokers, the network, and --kafka settings for TLS or SASL")
+    }
+}

@@ -1,0 +1,83 @@
+internal import Cryptography
+
+/// Signs deliveries as Standard Webhooks says, over `{id}.{timestamp}.{body}`, with every secret it holds: the newest first, `v1` before
+/// `v1a`. Keys are prepared once; a signer is immutable and shared freely.
+public final class Signer: Sendable {
+    private let hmac: [HMACSHA256]
+    private let ed25519: [Ed25519]
+
+    /// `secrets`: newest first. Those that only verify are passed over.
+    public init(secrets: [Secret]) {
+        hmac = secrets.filter { $0.kind == .hmac }.map { HMACSHA256(key: $0.bytes) }
+        ed25519 = secrets.filter { $0.kind == .ed25519 }.compactMap { Ed25519(seed: $0.bytes) }
+    }
+
+    public var isEmpty: Bool { hmac.isEmpty && ed25519.isEmpty }
+
+    /// The value of `webhook-signature`. `timestamp`: Unix seconds of this attempt.
+    public func signature(id: String, timestamp: Int64, body: UnsafeRawBufferPointer) -> String {
+        let head = Array("\(id).\(timestamp).".utf8)
+        var out: [UInt8] = []
+        head.withUnsafeBytes { head in
+            for key in hmac {
+                if !out.isEmpty { out.append(0x20) }
+                out += "v1,".utf8
+                Base64.append(key.code(head, body), to: &out)
+            }
+        }
+        for key in ed25519 {
+            guard let code = key.sign(head + Array(body)) else { continue }
+            if !out.isEmpty { out.append(0x20) }
+            out += "v1a,".utf8
+            Base64.append(code, to: &out)
+        }
+        return String(decoding: out, as: UTF8.self)
+    }
+}
+
+/// Checks signed requests, as a receiver does.
+public struct Verifier: Sendable {
+    public enum Verdict: String, Sendable, Equatable {
+        case valid
+        case missingHeader = "missing-header"
+        case staleTimestamp = "stale-timestamp"
+        case noMatch = "no-match"
+    }
+
+    /// How far a timestamp may lie from now, either way, in seconds (Standard Webhooks: five minutes).
+    public static let toleranceSeconds: Int64 = 300
+
+    private let hmac: [HMACSHA256]
+    private let ed25519: [Ed25519]
+
+    public init(secrets: [Secret]) {
+        hmac = secrets.filter { $0.kind == .hmac }.map { HMACSHA256(key: $0.bytes) }
+        ed25519 = secrets.compactMap {
+            switch $0.kind {
+            case .hmac: nil
+            case .ed25519: Ed25519(seed: $0.bytes)
+            case .ed25519Public: Ed25519(publicKey: $0.bytes)
+            }
+        }
+    }
+
+    /// The three `webhook-*` headers as received; `nowSeconds`: the receiver's clock.
+    public func verify(id: String?, timestamp: String?, signature: String?, body: [UInt8], nowSeconds: Int64) -> Verdict {
+        guard let id, !id.isEmpty, let timestamp, let signature, let seconds = Int64(timestamp) else { return .missingHeader }
+        guard abs(seconds.subtractingReportingOverflow(nowSeconds).partialValue) <= Self.toleranceSeconds else { return .staleTimestamp }
+        let head = Array("\(id).\(timestamp).".utf8)
+        for candidate in signature.split(separator: " ") {
+            let parts = candidate.split(separator: ",", maxSplits: 1)
+            guard parts.count == 2, let given = Base64.decode(String(parts[1])) else { continue }
+            if parts[0] == "v1" {
+                let matches = hmac.contains { key in
+                    head.withUnsafeBytes { head in body.withUnsafeBytes { constantTimeEqual(key.code(head, $0), given) } }
+                }
+                if matches { return .valid }
+            } else if parts[0] == "v1a", ed25519.contains(where: { $0.verify(given, of: head + body) }) {
+                return .valid
+            }
+        }
+        return .noMatch
+    }
+}

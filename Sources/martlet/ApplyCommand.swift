@@ -1,0 +1,124 @@
+internal import ArgumentParsing
+internal import EventLoop
+internal import JSON
+internal import Martlet
+internal import MartletWorker
+internal import WebhookSigning
+internal import YAML
+
+/// `martlet apply`
+enum ApplyCommand {
+    static let command: Command = Command(
+        "apply", "Makes the registry as a file says: creates, changes and, with --prune, removes endpoints.",
+        details:
+            "The file is YAML with a list under 'endpoints:', of the fields of an endpoint record; 'id' is required. Secrets that the file leaves out are kept, or made for a new endpoint. Applying twice changes nothing the second time.",
+        flags: [
+            Flag("file", short: "f", "FILE", "the endpoints; - is standard input"),
+            Flag("dry-run", "shows the differences and writes nothing"),
+            Flag("prune", "removes endpoints that the file doesn't name"),
+        ] + Settings.urlRules + Settings.connection,
+        examples: [("see what would change", "martlet apply -f endpoints.yaml -b localhost:9092 --dry-run")]
+    ) { arguments in
+        let terminal = Terminal(arguments)
+        let wanted = try read(try arguments.required("file"), arguments)
+        let store = try EndpointCommands.store(arguments)
+        var plan = Plan()
+        if arguments.isOn("dry-run") {
+            plan = Plan(wanted, try store.load(), prune: arguments.isOn("prune"), nowMilliseconds: SystemClock.wallMilliseconds())
+        } else {
+            _ = try store.update { rows in
+                plan = Plan(wanted, rows, prune: arguments.isOn("prune"), nowMilliseconds: SystemClock.wallMilliseconds())
+                return plan.writes
+            }
+        }
+        for line in plan.lines {
+            let colour: Terminal.Colour = line.hasPrefix("+") ? .green : line.hasPrefix("-") ? .red : line.hasPrefix("~") ? .yellow : .grey
+            terminal.print(terminal.paint(line, colour))
+        }
+        let verb = arguments.isOn("dry-run") ? "would be" : "were"
+        terminal.note("\(plan.created) \(verb) created, \(plan.changed) changed, \(plan.removed) removed, \(plan.unchanged) unchanged")
+        return 0
+    }
+
+    private static func read(_ file: String, _ arguments: Arguments) throws -> [(endpoint: Endpoint, hasSecrets: Bool)] {
+        let document: JSONValue
+        do { document = try YAMLDocument.parse(try Files.read(file)) } catch let error as YAMLDocument.ParseError {
+            throw UsageError("\(file): \(error)")
+        }
+        guard let list = document["endpoints"]?.arrayValue else { throw UsageError("\(file): expected a list under 'endpoints:'") }
+        let rules = try Settings.rules(arguments)
+        var ids: Set<String> = []
+        return try list.enumerated().map { index, element in
+            do {
+                let endpoint = try Endpoint(json: element)
+                if let typo = endpoint.unknown.first { throw Endpoint.Invalid(typo.name, "isn't a field of an endpoint") }
+                try endpoint.validate(rules: rules)
+                guard ids.insert(endpoint.id).inserted else { throw Endpoint.Invalid("id", "'\(endpoint.id)' stands twice") }
+                return (endpoint, !endpoint.secrets.isEmpty)
+            } catch let error as Endpoint.Invalid {
+                throw UsageError("\(file): endpoint \(element["id"]?.stringValue.map { "'\($0)'" } ?? "number \(index + 1)"): \(error)")
+            }
+        }
+    }
+
+    /// The differences between file and registry.
+    struct Plan {
+        var writes: [RegistryStore.Write] = []
+        var lines: [String] = []
+        var created = 0
+        var changed = 0
+        var removed = 0
+        var unchanged = 0
+
+        init() {}
+
+        init(
+            _ wanted: [(endpoint: Endpoint, hasSecrets: Bool)], _ rows: [String: RegistryStore.Row], prune: Bool, nowMilliseconds now: Int64
+        ) {
+            for (given, hasSecrets) in wanted {
+                var endpoint = given
+                endpoint.updatedMilliseconds = now
+                guard let old = rows[endpoint.id]?.endpoint else {
+                    endpoint.createdMilliseconds = now
+                    endpoint.version = 1
+                    if !hasSecrets { endpoint.secrets = [.init(id: "s\(now)-1", createdMilliseconds: now, plain: Secret.generate())] }
+                    created += 1
+                    lines.append("+ \(endpoint.id)  \(endpoint.tenant)  \(EndpointCommands.redacted(endpoint.url))")
+                    writes.append(.put(endpoint))
+                    continue
+                }
+                let sameSecrets = !hasSecrets || old.secrets.map(\.plain) == endpoint.secrets.map(\.plain)
+                if sameSecrets { endpoint.secrets = old.secrets }
+                (endpoint.createdMilliseconds, endpoint.version, endpoint.unknown) = (old.createdMilliseconds, old.version + 1, old.unknown)
+                let differences = Self.differences(old, endpoint) + (sameSecrets ? [] : ["secrets: changed"])
+                guard !differences.isEmpty else {
+                    unchanged += 1
+                    continue
+                }
+                changed += 1
+                lines += ["~ \(endpoint.id)"] + differences.map { "    " + $0 }
+                writes.append(.put(endpoint))
+            }
+            guard prune else { return }
+            let named = Set(wanted.map(\.endpoint.id))
+            for id in rows.keys.sorted() where !named.contains(id) {
+                removed += 1
+                lines.append("- \(id)")
+                writes.append(.delete(id: id))
+            }
+        }
+
+        /// Field by field; secrets and header values aren't shown.
+        private static func differences(_ old: Endpoint, _ new: Endpoint) -> [String] {
+            var lines: [String] = []
+            let skipped: Set<String> = ["createdMs", "updatedMs", "version", "secrets", "v"]
+            let (before, after) = (old.json(revealSecrets: false), new.json(revealSecrets: false))
+            for name in (before.members ?? []).map(\.name) + (after.members ?? []).map(\.name).filter({ before[$0] == nil })
+            where !skipped.contains(name) {
+                if before[name] != after[name] { lines.append("\(name): \(before[name]?.text ?? "-") → \(after[name]?.text ?? "-")") }
+            }
+            if old.headers != new.headers, before["headers"] == after["headers"] { lines.append("headers: values changed") }
+            return lines
+        }
+    }
+}

@@ -1,0 +1,95 @@
+internal import ArgumentParsing
+internal import HTTPDelivery
+internal import Martlet
+internal import WebhookSigning
+
+/// The flags that describe an endpoint, and how they change one.
+enum EndpointFlags {
+    static let flags: [Flag] = [
+        Flag("tenant", "NAME", "whose events it receives", default: "default"),
+        Flag("url", "URL", "where deliveries are sent"),
+        Flag("types", "TYPES", "event types: exact, 'prefix.*', or '*'", default: "*", repeated: true),
+        Flag("description", "TEXT", "what it is for"),
+        Flag(
+            "secret", "SECRET", "signing secret (whsec_... or whsk_...), newest first; made when none is given", repeated: true,
+            secret: true),
+        Flag("header", "NAME:VALUE", "header of every request", repeated: true, isCommaSeparated: false, secret: true),
+        Flag("body-format", "FORMAT", "shape of the body", default: "standard", choices: Endpoint.BodyFormat.allCases.map(\.rawValue)),
+        Flag("schedule", "DELAYS", "delays between attempts", default: "5s,5m,30m,2h,5h,10h,14h,20h,24h", repeated: true),
+        Flag("max-age", "DURATION", "older deliveries go to the dead-letter topic", default: "7d"),
+        Flag("timeout", "DURATION", "of a whole request", default: "15s"),
+        Flag("connect-timeout", "DURATION", "of the connection's set-up", default: "5s"),
+        Flag("rate", "N/UNIT", "at most so many starts per s, m or h; none unless given"),
+        Flag("burst", "N", "starts that may come at once within --rate", default: "1"),
+        Flag("max-concurrency", "N", "most requests at once", default: "64"),
+        Flag("trace", "pass traceparent and tracestate on to the receiver"),
+    ]
+
+    /// For `update`: without defaults, so that only what is given changes.
+    static let changes: [Flag] = flags.map { flag in
+        var flag = flag
+        flag.defaultValue = nil
+        return flag
+    }
+
+    static func apply(_ arguments: Arguments, to endpoint: inout Endpoint, nowMilliseconds: Int64) throws {
+        if let tenant = arguments.text("tenant") {
+            guard Identifiers.isName(tenant) else { throw arguments.bad("tenant", tenant, "1 to 64 of A-Z a-z 0-9 _ -") }
+            endpoint.tenant = tenant
+        }
+        if let url = arguments.text("url") { endpoint.url = url }
+        if !arguments.list("types").isEmpty { endpoint.types = try Endpoint.patterns(arguments.list("types")) }
+        if let text = arguments.text("description") { endpoint.description = text.isEmpty ? nil : text }
+        if !arguments.list("secret").isEmpty {
+            endpoint.secrets = arguments.list("secret").enumerated().map {
+                .init(id: "s\(nowMilliseconds)-\($0 + 1)", createdMilliseconds: nowMilliseconds, plain: $1)
+            }
+        }
+        if arguments.isGiven("header") { endpoint.headers = try headers(arguments) }
+        if let format = arguments.text("body-format").flatMap(Endpoint.BodyFormat.init) { endpoint.bodyFormat = format }
+        if !arguments.list("schedule").isEmpty { endpoint.schedule = try schedule(arguments) }
+        if let age = try arguments.milliseconds("max-age") { endpoint.maxAgeMilliseconds = age }
+        if let total = try arguments.milliseconds("timeout") { endpoint.timeouts.totalMilliseconds = total }
+        if let connect = try arguments.milliseconds("connect-timeout") { endpoint.timeouts.connectMilliseconds = connect }
+        if let rate = arguments.text("rate") {
+            let burst = try arguments.integer("burst", in: 1...1_000_000)
+            if rate == "none" {
+                endpoint.rate = nil
+            } else {
+                guard let limit = RateLimit(rate, burst: burst ?? endpoint.rate?.burst) else {
+                    throw arguments.bad("rate", rate, "a rate such as 100/s or 6000/m, or 'none'")
+                }
+                endpoint.rate = limit
+            }
+        } else if arguments.isGiven("burst"), endpoint.rate == nil {
+            throw UsageError("--burst needs --rate")
+        } else if let burst = try arguments.integer("burst", in: 1...1_000_000) {
+            endpoint.rate?.burst = burst
+        }
+        if let limit = try arguments.integer("max-concurrency", in: 1...1_024) { endpoint.maxConcurrency = limit }
+        if arguments.isGiven("trace") { endpoint.sendsTrace = arguments.isOn("trace") }
+    }
+
+    private static func headers(_ arguments: Arguments) throws -> [HTTPHeader] {
+        try arguments.list("header").map { text in
+            let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+            // The value may be a secret: only the name is shown.
+            guard parts.count == 2 else {
+                throw UsageError("--header: expected NAME:VALUE", hint: "for example --header 'x-team: payments'")
+            }
+            let value = parts[1].drop { $0 == " " }
+            return HTTPHeader(String(parts[0]), String(value))
+        }
+    }
+
+    private static func schedule(_ arguments: Arguments) throws -> RetrySchedule {
+        let delays = try arguments.list("schedule").map { text in
+            guard let delay = Quantity.milliseconds(text) else { throw arguments.bad("schedule", text, "a duration such as 5s, 5m or 2h") }
+            return delay
+        }
+        guard let schedule = RetrySchedule(delaysMilliseconds: delays) else {
+            throw UsageError("--schedule: at most \(RetrySchedule.lengthLimit) delays, each from 1ms to 7d")
+        }
+        return schedule
+    }
+}

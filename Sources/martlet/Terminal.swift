@@ -1,0 +1,104 @@
+internal import ArgumentParsing
+internal import Glibc
+
+/// Standard output and standard error, with colour only on a terminal.
+struct Terminal: Sendable {
+    var isColoured: Bool
+
+    init(_ arguments: Arguments?) {
+        switch arguments?.text("color") {
+        case "always": isColoured = true
+        case "never": isColoured = false
+        default: isColoured = isatty(1) == 1 && getenv("NO_COLOR") == nil
+        }
+    }
+
+    static var errorIsTerminal: Bool { isatty(2) == 1 }
+    static var inputIsTerminal: Bool { isatty(0) == 1 }
+
+    /// A result, on standard output.
+    func print(_ text: String) { Self.write(text + "\n", to: 1) }
+    /// Progress or a message, on standard error.
+    func note(_ text: String) { Self.write(text + "\n", to: 2) }
+    /// Overwrites the current line of a terminal.
+    func progress(_ text: String) { if Self.errorIsTerminal { Self.write("\r\u{1b}[K" + text, to: 2) } }
+    func endProgress() { if Self.errorIsTerminal { Self.write("\r\u{1b}[K", to: 2) } }
+
+    private static func write(_ text: String, to fd: Int32) {
+        var bytes = Array(text.utf8)[...]
+        while !bytes.isEmpty {
+            let count = bytes.withUnsafeBytes { Glibc.write(fd, $0.baseAddress, $0.count) }
+            guard count > 0 else { return }
+            bytes = bytes.dropFirst(count)
+        }
+    }
+
+    enum Colour: String { case red = "31", green = "32", yellow = "33", blue = "34", grey = "2", bold = "1" }
+
+    func paint(_ text: String, _ colour: Colour) -> String { isColoured ? "\u{1b}[\(colour.rawValue)m\(text)\u{1b}[0m" : text }
+
+    /// Foreign text without control bytes.
+    static func safe(_ text: String) -> String {
+        String(String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) ? "\u{fffd}" : $0 }))
+    }
+
+    /// Columns as wide as their widest cell; the last one isn't padded. Numbers go right.
+    func table(_ header: [String], _ rows: [[String]], numeric: Set<Int> = []) -> String {
+        let widths = header.indices.map { column in ([header] + rows).map { $0[column].count }.max() ?? 0 }
+        func line(_ cells: [String]) -> String {
+            cells.enumerated().map { column, cell in
+                let padding = String(repeating: " ", count: widths[column] - cell.count)
+                if numeric.contains(column) { return padding + cell }
+                return column == cells.count - 1 ? cell : cell + padding
+            }.joined(separator: "  ")
+        }
+        return ([paint(line(header), .bold)] + rows.map(line)).joined(separator: "\n")
+    }
+}
+
+enum Files {
+    static func read(_ path: String) throws -> String {
+        guard let text = String(validating: try readBytes(path), as: UTF8.self) else { throw UsageError("\(path) isn't UTF-8 text") }
+        return text
+    }
+
+    /// `-` is standard input.
+    static func readBytes(_ path: String) throws -> [UInt8] {
+        guard let file = path == "-" ? fdopen(dup(0), "r") : fopen(path, "r") else {
+            throw UsageError("cannot read \(path): \(String(cString: strerror(errno)))")
+        }
+        defer { fclose(file) }
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 65_536)
+        while true {
+            let count = fread(&chunk, 1, chunk.count, file)
+            guard count > 0 else { return bytes }
+            bytes += chunk[0..<count]
+        }
+    }
+
+    /// Calls `body` for each line without its end; stops when it returns false.
+    static func forEachLine(_ path: String, _ body: ([UInt8]) throws -> Bool) throws {
+        guard let file = path == "-" ? fdopen(dup(0), "r") : fopen(path, "r") else {
+            throw UsageError("cannot read \(path): \(String(cString: strerror(errno)))")
+        }
+        defer { fclose(file) }
+        var line: UnsafeMutablePointer<CChar>?
+        var capacity = 0
+        defer { free(line) }
+        while true {
+            let count = getline(&line, &capacity, file)
+            guard count >= 0, let line else { return }
+            var bytes = Array(UnsafeRawBufferPointer(start: line, count: count))
+            while bytes.last == 0x0a || bytes.last == 0x0d { bytes.removeLast() }
+            guard try body(bytes) else { return }
+        }
+    }
+}
+
+/// A command failed in a way that has its own exit code.
+struct CommandFailure: Error, CustomStringConvertible {
+    var exitCode: Int32
+    var description: String
+    init(_ exitCode: Int32, _ description: String) { (self.exitCode, self.description) = (exitCode, description) }
+}
