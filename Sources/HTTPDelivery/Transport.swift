@@ -85,6 +85,8 @@ public protocol HTTPTransport: AnyObject {
     func start(_ request: HTTPRequest, nowMicroseconds: Int64)
     /// Ends a request early; its result (`cancelled`) still comes. Unknown tokens are ignored.
     func cancel(_ token: UInt64)
+    /// Ends all requests early and lets go of their bodies.
+    func cancelAll()
     /// A descriptor with one of this transport's tokens is ready.
     func handle(_ ready: EventLoop.Ready, nowMicroseconds: Int64)
     /// Does what is due by time; call at every turn.

@@ -7,6 +7,8 @@ public struct KafkaError: Error, Sendable, Equatable, CustomStringConvertible {
         public var rawValue: Int32
         public init(rawValue: Int32) { self.rawValue = rawValue }
         public static let unknownTopicOrPartition = Code(rawValue: 3)
+        public static let leaderNotAvailable = Code(rawValue: 5)
+        public static let notLeader = Code(rawValue: 6)
         public static let unknownTopic = Code(rawValue: -188)
         public static let unknownPartition = Code(rawValue: -190)
         public static let transport = Code(rawValue: -195)
@@ -51,6 +53,9 @@ public struct KafkaError: Error, Sendable, Equatable, CustomStringConvertible {
 
     /// The record itself is refused: sending it again unchanged can't succeed.
     public var isRefusedRecord: Bool { [.messageTooLarge, .invalidRecord, .invalidArgument].contains(code) }
+
+    /// A leader is being elected or has moved: it passes by itself.
+    public var isLeaderChange: Bool { [.leaderNotAvailable, .notLeader].contains(code) }
 
     public var isUnreachable: Bool { [.transport, .allBrokersDown, .timedOut].contains(code) }
     public var isUnknownTopic: Bool { [.unknownTopicOrPartition, .unknownTopic, .unknownPartition].contains(code) }

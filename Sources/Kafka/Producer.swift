@@ -156,8 +156,13 @@ public final class Producer {
         rebuilds += 1
     }
 
-    /// Waits until everything is acknowledged or the time is over; true when nothing is outstanding. Call `drainReports` afterwards.
-    public func flush(milliseconds: Int) -> Bool { rd_kafka_flush(handle, Int32(clamping: milliseconds)) == RD_KAFKA_RESP_ERR_NO_ERROR }
+    /// Waits until everything is acknowledged or the time is over, and hands over the reports; true when nothing is outstanding.
+    public func flush(milliseconds: Int, _ body: (Report) -> Void) -> Bool {
+        let deadline = SystemClock.monotonicMilliseconds() + Int64(milliseconds)
+        drainReports(body)
+        while outstanding > 0, SystemClock.monotonicMilliseconds() < deadline { drainReports(waitMilliseconds: 20, body) }
+        return outstanding == 0
+    }
 
     private func topic(_ name: String) -> OpaquePointer? {
         if let known = topics[name] { return known }

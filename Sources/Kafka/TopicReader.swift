@@ -1,4 +1,5 @@
 internal import CRdkafka
+internal import EventLoop
 
 /// Reads partitions from chosen offsets without a group and without commits: the registry, reports, tails. For one thread.
 public final class TopicReader {
@@ -51,12 +52,17 @@ public final class TopicReader {
         return (at, PartitionEvent(consuming: message))
     }
 
-    /// First and next offset of a partition. Blocks.
+    /// First and next offset of a partition. Blocks; waits for a leader that is being elected.
     public func watermarks(_ at: TopicPartition, timeoutMilliseconds: Int = 5_000) throws(KafkaError) -> (low: Int64, high: Int64) {
-        var (low, high): (Int64, Int64) = (-1, -1)
-        let error = rd_kafka_query_watermark_offsets(handle, at.topic, at.partition, &low, &high, Int32(timeoutMilliseconds))
-        guard error == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(error, "log bounds of \(at)") }
-        return (low, high)
+        let deadline = SystemClock.monotonicMilliseconds() + Int64(timeoutMilliseconds)
+        while true {
+            var (low, high): (Int64, Int64) = (-1, -1)
+            let error = rd_kafka_query_watermark_offsets(handle, at.topic, at.partition, &low, &high, Int32(timeoutMilliseconds))
+            if error == RD_KAFKA_RESP_ERR_NO_ERROR { return (low, high) }
+            let failure = KafkaError(error, "log bounds of \(at)")
+            guard failure.isLeaderChange, SystemClock.monotonicMilliseconds() < deadline else { throw failure }
+            _ = WakeUp.sleep(milliseconds: 50)
+        }
     }
 
     /// Reads `topics` from `start` to their ends as they are now, calling `body` for every record. Blocks.

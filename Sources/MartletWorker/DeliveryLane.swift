@@ -85,6 +85,11 @@ final class DeliveryLane {
     // MARK: the loop
 
     func run() -> End {
+        // librdkafka's handle can't go before the last message of it: requests and items hold messages.
+        defer {
+            transport.cancelAll()
+            items = []
+        }
         var drainDeadline: Int64?
         while true {
             turn(waitMilliseconds: waitMilliseconds())
@@ -349,8 +354,7 @@ final class DeliveryLane {
     // MARK: the end
 
     private func finish(isDrained: Bool) -> End {
-        _ = producer.flush(milliseconds: 5_000)
-        producer.drainReports { report($0) }
+        _ = producer.flush(milliseconds: 5_000) { report($0) }
         execute()
         let deadline = SystemClock.monotonicMilliseconds() + 5_000
         while member.isCommitting, now.monotonic < deadline { turnGroupOnly() }

@@ -28,8 +28,7 @@ public enum HealthMover {
             }
             moved += 1
         }
-        _ = producer.flush(milliseconds: 30_000)
-        producer.drainReports { failure = $0.error ?? failure }
+        _ = producer.flush(milliseconds: 30_000) { failure = $0.error ?? failure }
         if let failure { throw failure }
         return moved
     }

@@ -2,7 +2,6 @@ internal import HTTPDelivery
 internal import JSON
 public import Kafka
 public import Martlet
-private import EventLoop
 
 /// Reads and writes `martlet.endpoints` for the command line. Writers are transactional producers with one fixed id: initialising fences
 /// every other writer, so reading to the end, checking and committing is compare-and-set. Blocks.
@@ -78,13 +77,10 @@ public struct RegistryStore: Sendable {
                 }
             }
             // librdkafka's commit flushes, but leaves the reports to us: they must be in before.
-            let deadline = SystemClock.monotonicMilliseconds() + Int64(options.transactionTimeoutMilliseconds)
-            while producer.outstanding > 0 {
-                guard SystemClock.monotonicMilliseconds() < deadline else {
-                    throw KafkaError(.timedOut, "the brokers did not acknowledge the change in time")
-                }
-                try drain(producer, waitMilliseconds: 50)
-            }
+            var refused: KafkaError?
+            let isFlushed = producer.flush(milliseconds: options.transactionTimeoutMilliseconds) { refused = $0.error ?? refused }
+            guard isFlushed else { throw KafkaError(.timedOut, "the brokers did not acknowledge the change in time") }
+            if let refused { throw refused }
             try producer.commitTransaction()
         } catch let error as KafkaError {
             try? producer.abortTransaction()

@@ -114,6 +114,8 @@ public final class CurlTransport: HTTPTransport {
         finish(token, (.cancelled, "cancelled"))
     }
 
+    public func cancelAll() { for token in transfers.keys.sorted() { cancel(token) } }
+
     private func finish(_ token: UInt64, _ error: (ErrorClass, String)?) {
         guard let transfer = transfers.removeValue(forKey: token) else { return }
         var result = transfer.result(nowMicroseconds: now)
