@@ -51,11 +51,12 @@ let package = Package(
         library("WebhookSigning", ["Cryptography"]),
         library("HTTPDelivery", ["CLibcurl", "CCares", "EventLoop"]),
         library("Martlet", ["Cryptography", "JSON", "WebhookSigning", "HTTPDelivery"]),
-        library("MartletProducer", ["Kafka", "Martlet"]),
+        library("MartletProducer", ["Kafka", "Martlet", "EventLoop"]),
         library(
             "MartletWorker",
             ["Kafka", "HTTPDelivery", "WebhookSigning", "Martlet", "EventLoop", "Logging", "Metrics", "HTTPServing", "JSON", "CLinux"]),
-        library("MartletSimulator", ["Martlet"]),
+        library("MartletSimulator", ["Martlet", "HTTPDelivery"]),
+        .executableTarget(name: "martlet-simulate", dependencies: ["MartletSimulator", "EventLoop"], swiftSettings: settings),
         .executableTarget(
             name: "martlet",
             dependencies: [
@@ -64,6 +65,7 @@ let package = Package(
             ],
             swiftSettings: settings),
 
+        tests("MartletSimulatorTests", ["MartletSimulator"]),
         tests("WebhookSigningTests", ["WebhookSigning", "JSON"], resources: [.copy("vectors.json")]),
     ],
     swiftLanguageModes: [.v6]

@@ -3,7 +3,9 @@ internal import Cryptography
 /// Deterministic ids: a duplicate caused by a crash anywhere carries the same id, and the receiver can drop it.
 public enum Identifiers {
     /// First 16 bytes of SHA-256 over, for each field, its big-endian u32 length and its UTF-8 bytes; in base32, 26 characters.
-    static func hash(_ fields: String...) -> String {
+    static func hash(_ fields: String...) -> String { hash(fields) }
+
+    static func hash(_ fields: [String]) -> String {
         var input: [UInt8] = []
         for field in fields {
             let length = UInt32(field.utf8.count)
@@ -24,6 +26,9 @@ public enum Identifiers {
     }
     /// A new endpoint id: `ep_` and 26 random characters.
     public static func newEndpoint() -> String { "ep_" + Base32.encode(SecureRandom.bytes(16)) }
+
+    /// An event id that depends on `parts` alone.
+    public static func event(_ parts: [String]) -> String { "evt_" + hash(parts) }
 
     /// An id for an event whose publisher gave none: not repeatable.
     public static func newEventID() -> String { "evt_" + Base32.encode(SecureRandom.bytes(16)) }
