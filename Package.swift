@@ -65,7 +65,17 @@ let package = Package(
             ],
             swiftSettings: settings),
 
+        tests("CryptographyTests", ["Cryptography"]),
+        tests("JSONTests", ["JSON", "YAML"]),
+        tests("OperatorToolsTests", ["ArgumentParsing", "Logging", "Metrics", "JSON"]),
+        tests("HTTPDeliveryTests", ["HTTPDelivery", "HTTPServing", "EventLoop"]),
+        tests("MartletTests", ["Martlet", "HTTPDelivery", "JSON", "WebhookSigning", "Kafka"]),
         tests("MartletSimulatorTests", ["MartletSimulator"]),
+        tests("KafkaTests", ["Kafka", "EventLoop"]),
+        tests(
+            "IntegrationTests",
+            ["MartletWorker", "MartletProducer", "Martlet", "Kafka", "HTTPDelivery", "HTTPServing", "WebhookSigning", "EventLoop", "JSON", "Logging"]),
+        tests("CommandLineTests", ["martlet"]),
         tests("WebhookSigningTests", ["WebhookSigning", "JSON"], resources: [.copy("vectors.json")]),
     ],
     swiftLanguageModes: [.v6]

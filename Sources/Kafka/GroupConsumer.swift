@@ -24,7 +24,8 @@ public final class GroupConsumer {
         case failed(KafkaError)
     }
 
-    private let handle: OpaquePointer
+    private let owner: ConsumerHandle
+    private var handle: OpaquePointer { owner.pointer }
     private let queue: OpaquePointer
     /// The reading end becomes readable with 4-byte payloads: `Int32.max` for group events, else a partition queue's number.
     private var pipe: (read: Int32, write: Int32)
@@ -47,9 +48,9 @@ public final class GroupConsumer {
         let configuration = try settings.makeConfiguration(own)
         rd_kafka_conf_set_events(
             configuration, Int32(RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_OFFSET_COMMIT | RD_KAFKA_EVENT_ERROR))
-        handle = try KafkaSettings.makeHandle(RD_KAFKA_CONSUMER, configuration)
-        rd_kafka_poll_set_consumer(handle)
-        queue = rd_kafka_queue_get_consumer(handle)
+        owner = ConsumerHandle(try KafkaSettings.makeHandle(RD_KAFKA_CONSUMER, configuration))
+        rd_kafka_poll_set_consumer(owner.pointer)
+        queue = rd_kafka_queue_get_consumer(owner.pointer)
         var ends: [Int32] = [-1, -1]
         precondition(Glibc.pipe(&ends) == 0, "pipe: out of file descriptors (see ulimit -n)")
         for end in ends {
@@ -64,7 +65,6 @@ public final class GroupConsumer {
     deinit {
         rd_kafka_queue_io_event_enable(queue, -1, nil, 0)
         rd_kafka_queue_destroy(queue)
-        rd_kafka_destroy(handle)
         Glibc.close(pipe.read)
         Glibc.close(pipe.write)
     }
@@ -130,7 +130,7 @@ public final class GroupConsumer {
 
     /// Separates these partitions' queues (number = index in the list) and starts fetching. A nil offset starts at the log's beginning.
     public func assign(_ partitions: [PartitionOffset], numbering: (Int) -> UInt32) throws(KafkaError) -> [PartitionQueue] {
-        let queues = partitions.enumerated().map { PartitionQueue(handle, $1.at, wakeUp: pipe.write, payload: numbering($0)) }
+        let queues = partitions.enumerated().map { PartitionQueue(owner, $1.at, wakeUp: pipe.write, payload: numbering($0)) }
         let list = Self.list(partitions) { $0 ?? Int64(RD_KAFKA_OFFSET_BEGINNING) }
         defer { rd_kafka_topic_partition_list_destroy(list) }
         let error = rd_kafka_assign(handle, list)

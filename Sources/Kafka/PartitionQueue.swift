@@ -13,15 +13,16 @@ public enum PartitionEvent {
 /// The queue of one assigned partition. Back-pressure is not reading it.
 public final class PartitionQueue {
     public let at: TopicPartition
+    private let owner: ConsumerHandle
     private let queue: OpaquePointer
     private static let batchLimit = 64
     private let batch: UnsafeMutablePointer<UnsafeMutablePointer<rd_kafka_message_t>?>
 
     /// Separates the partition's messages from the consumer queue: before `assign`. Writes `payload` (4 bytes) to `wakeUp` whenever the
     /// queue stops being empty.
-    init(_ handle: OpaquePointer, _ at: TopicPartition, wakeUp: Int32, payload: UInt32) {
-        self.at = at
-        queue = rd_kafka_queue_get_partition(handle, at.topic, at.partition)
+    init(_ owner: ConsumerHandle, _ at: TopicPartition, wakeUp: Int32, payload: UInt32) {
+        (self.at, self.owner) = (at, owner)
+        queue = rd_kafka_queue_get_partition(owner.pointer, at.topic, at.partition)
         rd_kafka_queue_forward(queue, nil)
         var payload = payload
         rd_kafka_queue_io_event_enable(queue, wakeUp, &payload, 4)
@@ -40,19 +41,17 @@ public final class PartitionQueue {
         guard count > 0 else { return 0 }
         for index in 0..<count {
             guard let message = batch[index] else { continue }
-            body(event(message))
+            body(PartitionEvent(consuming: message, of: owner))
         }
         return count
     }
-
-    private func event(_ message: UnsafeMutablePointer<rd_kafka_message_t>) -> PartitionEvent { PartitionEvent(consuming: message) }
 }
 
 extension PartitionEvent {
-    init(consuming message: UnsafeMutablePointer<rd_kafka_message_t>) {
+    init(consuming message: UnsafeMutablePointer<rd_kafka_message_t>, of owner: ConsumerHandle) {
         let error = message.pointee.err
         if error == RD_KAFKA_RESP_ERR_NO_ERROR {
-            self = .message(KafkaMessage(consuming: message))
+            self = .message(KafkaMessage(consuming: message, of: owner))
             return
         }
         let offset = message.pointee.offset

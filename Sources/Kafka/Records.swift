@@ -44,12 +44,21 @@ public struct OutgoingRecord: Sendable, Equatable {
     }
 }
 
+/// Owns a consuming handle of librdkafka; destroyed with the last reader and the last message of it.
+final class ConsumerHandle: @unchecked Sendable {
+    let pointer: OpaquePointer
+    init(_ pointer: OpaquePointer) { self.pointer = pointer }
+    deinit { rd_kafka_destroy(pointer) }
+}
+
 /// A record as consumed; its bytes lie in the fetch buffer, which lives until the last reference goes.
 public final class KafkaMessage: @unchecked Sendable {
     private let message: UnsafeMutablePointer<rd_kafka_message_t>
+    /// librdkafka's handle must not go before its last message: destroying it would wait for ever.
+    private let owner: ConsumerHandle
 
     /// Takes over `message`.
-    init(consuming message: UnsafeMutablePointer<rd_kafka_message_t>) { self.message = message }
+    init(consuming message: UnsafeMutablePointer<rd_kafka_message_t>, of owner: ConsumerHandle) { (self.message, self.owner) = (message, owner) }
     deinit { rd_kafka_message_destroy(message) }
 
     public var topic: String { String(cString: rd_kafka_topic_name(message.pointee.rkt)) }

@@ -5,7 +5,8 @@ internal import EventLoop
 public final class TopicReader {
     public enum Start: Sendable, Equatable { case beginning, end, offset(Int64) }
 
-    private let handle: OpaquePointer
+    private let owner: ConsumerHandle
+    private var handle: OpaquePointer { owner.pointer }
     private let queue: OpaquePointer
     private var topics: [TopicPartition: OpaquePointer] = [:]
 
@@ -17,15 +18,14 @@ public final class TopicReader {
             ("group.id", "martlet-reader"),
         ])
         rd_kafka_conf_set_events(configuration, Int32(RD_KAFKA_EVENT_ERROR))
-        handle = try KafkaSettings.makeHandle(RD_KAFKA_CONSUMER, configuration)
-        queue = rd_kafka_queue_new(handle)
+        owner = ConsumerHandle(try KafkaSettings.makeHandle(RD_KAFKA_CONSUMER, configuration))
+        queue = rd_kafka_queue_new(owner.pointer)
     }
 
     deinit {
         for (at, topic) in topics { rd_kafka_consume_stop(topic, at.partition) }
         for topic in topics.values { rd_kafka_topic_destroy(topic) }
         rd_kafka_queue_destroy(queue)
-        rd_kafka_destroy(handle)
     }
 
     public func start(_ at: TopicPartition, from start: Start) throws(KafkaError) {
@@ -49,7 +49,7 @@ public final class TopicReader {
         guard rd_kafka_consume_batch_queue(queue, Int32(waitMilliseconds), &message, 1) > 0, let message else { return nil }
         let topic = message.pointee.rkt.map { String(cString: rd_kafka_topic_name($0)) } ?? ""
         let at = TopicPartition(topic, message.pointee.partition)
-        return (at, PartitionEvent(consuming: message))
+        return (at, PartitionEvent(consuming: message, of: owner))
     }
 
     /// First and next offset of a partition. Blocks; waits for a leader that is being elected.

@@ -85,11 +85,7 @@ final class DeliveryLane {
     // MARK: the loop
 
     func run() -> End {
-        // librdkafka's handle can't go before the last message of it: requests and items hold messages.
-        defer {
-            transport.cancelAll()
-            items = []
-        }
+        defer { transport.cancelAll() }
         var drainDeadline: Int64?
         while true {
             turn(waitMilliseconds: waitMilliseconds())

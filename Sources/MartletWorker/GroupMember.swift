@@ -26,9 +26,6 @@ final class GroupMember {
 
     init(_ kafka: KafkaSettings, _ options: GroupConsumer.Options) throws(KafkaError) { consumer = try GroupConsumer(kafka, options) }
 
-    /// The queues go before the consumer that they belong to.
-    deinit { queues = [] }
-
     var isCommitting: Bool { commitUnderWay != nil || !queuedCommits.isEmpty }
 
     /// Serves the group protocol and notes which queues woke up.

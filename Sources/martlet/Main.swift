@@ -1,6 +1,7 @@
 internal import ArgumentParsing
 internal import Glibc
 internal import Kafka
+internal import Martlet
 internal import MartletWorker
 
 @main
@@ -30,7 +31,7 @@ enum Main {
     /// As the contract says; see docs/contracts.md.
     static func exitCode(of error: any Error) -> Int32 {
         switch error {
-        case is UsageError: return 2
+        case is UsageError, is Endpoint.Invalid: return 2
         case let failure as StartFailure: return failure.exitCode
         case let failure as CommandFailure: return failure.exitCode
         case let error as KafkaError:

@@ -223,7 +223,12 @@ final class CurlTransfer {
         case CURLE_SSL_CONNECT_ERROR, CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM, CURLE_SSL_CIPHER, CURLE_SSL_CACERT_BADFILE,
             CURLE_SSL_ISSUER_ERROR, CURLE_SSL_PINNEDPUBKEYNOTMATCH, CURLE_SSL_INVALIDCERTSTATUS, CURLE_USE_SSL_FAILED:
             return (.tls, text)
-        case CURLE_GOT_NOTHING, CURLE_RECV_ERROR, CURLE_SEND_ERROR: return (.reset, text)
+        case CURLE_GOT_NOTHING, CURLE_SEND_ERROR: return (.reset, text)
+        case CURLE_RECV_ERROR:
+            // Also libcurl's answer to broken chunks: then the socket itself had no error.
+            var systemError = 0
+            martlet_getinfo_long(easy, CURLINFO_OS_ERRNO, &systemError)
+            return systemError == 0 && headerBytes > 0 ? (.protocol, "broken response framing") : (.reset, text)
         // libcurl 7.88 says so of a hostile header line of 200 KB; it is not our memory.
         case CURLE_OUT_OF_MEMORY where headerBytes > 0: return (.tooLarge, "a response header line is too long")
         default: return (.protocol, text)

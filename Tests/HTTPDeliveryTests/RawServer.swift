@@ -1,0 +1,76 @@
+import EventLoop
+import Foundation
+import Synchronization
+
+/// A TCP server that answers each connection with fixed bytes, whatever was asked; then it keeps, closes or resets the connection.
+final class RawServer: Sendable {
+    enum After: Sendable { case close, reset, keep }
+    private let listener: Int32
+    let port: UInt16
+    private let thread = Mutex<WorkerThread?>(nil)
+    let connections = Atomic<Int>(0)
+
+    /// `answers` of the n-th connection, the last one repeated; each is sent after a request head has arrived.
+    init(_ answers: [[UInt8]], after: After = .close) {
+        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+        withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                _ = bind(fd, $0, size)
+                _ = getsockname(fd, $0, &size)
+            }
+        }
+        listen(fd, 64)
+        listener = fd
+        port = UInt16(bigEndian: address.sin_port)
+        let made = WorkerThread("raw-server") { [self] in serve(answers, after) }
+        thread.withLock { $0 = made }
+    }
+
+    private func serve(_ answers: [[UInt8]], _ after: After) {
+        var open: [Int32] = []
+        while true {
+            let peer = accept(listener, nil, nil)
+            guard peer >= 0 else { break }
+            let number = connections.add(1, ordering: .relaxed).oldValue
+            var buffer = [UInt8](repeating: 0, count: 65_536)
+            var head: [UInt8] = []
+            while !head.contains(subsequence: [13, 10, 13, 10]) {
+                let count = read(peer, &buffer, buffer.count)
+                guard count > 0 else { break }
+                head += buffer[0..<count]
+            }
+            let answer = answers[min(number, answers.count - 1)]
+            var sent = 0
+            while sent < answer.count {
+                let count = answer.withUnsafeBytes { send(peer, $0.baseAddress! + sent, answer.count - sent, Int32(MSG_NOSIGNAL)) }
+                guard count > 0 else { break }
+                sent += count
+            }
+            switch after {
+            case .keep: open.append(peer)
+            case .close: close(peer)
+            case .reset:
+                var hard = linger(l_onoff: 1, l_linger: 0)
+                setsockopt(peer, SOL_SOCKET, SO_LINGER, &hard, socklen_t(MemoryLayout<linger>.size))
+                close(peer)
+            }
+        }
+        for peer in open { close(peer) }
+    }
+
+    func stop() {
+        shutdown(listener, Int32(SHUT_RDWR))
+        close(listener)
+        thread.withLock { $0 }?.join()
+    }
+}
+
+extension Array where Element: Equatable {
+    func contains(subsequence: [Element]) -> Bool {
+        count >= subsequence.count && (0...(count - subsequence.count)).contains { Array(self[$0..<($0 + subsequence.count)]) == subsequence }
+    }
+}

@@ -1,0 +1,66 @@
+import Foundation
+import Kafka
+import Martlet
+import Testing
+
+@testable import MartletWorker
+
+@Suite(.serialized) struct EmbeddedClusterTests {
+    @Test func delivers() async throws { try await Scenarios.delivers(nil) }
+    @Test func retriesAndGivesUp() async throws { try await Scenarios.retriesAndGivesUp(nil) }
+    @Test func parks() async throws { try await Scenarios.parksForGonePausedAndUnreadable(nil) }
+    @Test func poison() async throws { try await Scenarios.poisonEndsOnTheDLQ(nil) }
+    @Test func strays() async throws { try await Scenarios.poisonDeliveriesAndStrays(nil) }
+    @Test func restarts() async throws { try await Scenarios.restartsWithoutLossOrDuplicate(nil) }
+    @Test func publishesFromSwift() async throws { try await Scenarios.publishesFromSwift(nil) }
+}
+
+/// The brokers that `scripts/test` started or was given.
+private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"]
+
+@Suite(.serialized, .enabled(if: brokers != nil)) struct RealKafkaTests {
+    @Test func delivers() async throws { try await Scenarios.delivers(brokers) }
+    @Test func retriesAndGivesUp() async throws { try await Scenarios.retriesAndGivesUp(brokers) }
+    @Test func parks() async throws { try await Scenarios.parksForGonePausedAndUnreadable(brokers) }
+    @Test func poison() async throws { try await Scenarios.poisonEndsOnTheDLQ(brokers) }
+    @Test func strays() async throws { try await Scenarios.poisonDeliveriesAndStrays(brokers) }
+    @Test func restarts() async throws { try await Scenarios.restartsWithoutLossOrDuplicate(brokers) }
+    @Test func publishesFromSwift() async throws { try await Scenarios.publishesFromSwift(brokers) }
+
+    /// Needs topics of its own making: counts, settings, growth.
+    @Test func topicsAreCheckedAndGrown() async throws {
+        try await Scenarios.run(brokers) { world in
+            var check = try TopicCheck.run(world.kafka, world.topics, expected: World.tiers, withSettings: true)
+            #expect(check.findings.isEmpty && check.partitions == World.partitions && check.tiers == World.tiers)
+            check = try TopicCheck.run(world.kafka, world.topics, expected: World.tiers + [try #require(RetryTier(name: "9h"))], withSettings: true)
+            #expect(check.findings.map(\.topic) == [world.topics.prefix + "retry.9h"] && check.findings[0].isFatal)
+            #expect(try TopicAdmin(world.kafka).grow([world.topics.deliveries], to: 6).isEmpty)
+            check = try TopicCheck.run(world.kafka, world.topics, expected: World.tiers, withSettings: false)
+            #expect(check.findings.contains { $0.topic == world.topics.replay && $0.problem.contains("topics grow") })
+            #expect(throws: StartFailure.self) { try world.start() }
+        }
+    }
+
+    /// Two writers at once: both changes are there, none is lost.
+    @Test func theRegistryIsComparedAndSet() async throws {
+        try await Scenarios.run(brokers) { world in
+            let store = RegistryStore(world.kafka, world.topics)
+            try world.register([world.endpoint("ep_1")])
+            let results = await withTaskGroup(of: Bool.self) { group in
+                for number in 0..<2 {
+                    group.addTask {
+                        (try? store.update { rows in
+                            guard var endpoint = rows["ep_1"]?.endpoint else { return [] }
+                            endpoint.version += 1
+                            endpoint.description = (endpoint.description ?? "") + "\(number)"
+                            return [.put(endpoint)]
+                        }) != nil
+                    }
+                }
+                return await group.reduce(into: []) { $0.append($1) }
+            }
+            let endpoint = try #require(try store.load()["ep_1"]?.endpoint)
+            #expect(endpoint.version == 1 + results.count { $0 } && endpoint.description?.count == results.count { $0 })
+        }
+    }
+}

@@ -1,0 +1,72 @@
+import JSON
+import Testing
+
+struct JSONTests {
+    static func isValid(_ text: [UInt8]) -> Bool { text.withUnsafeBytes { JSONScanner.isValid($0) } }
+
+    @Test(arguments: [
+        "null", " true ", "false", "0", "-0", "1.5e+10", "1E400", "\"\"", "\"\\u00e4\\n\\\"\"", "[]", "[1,[2,{\"a\":[]}]]", "{}", "{\"a\":1,\"b\":{}}", "\"ä€😀\"",
+        "\t\r\n{ \"a\" : 1 }",
+    ])
+    func acceptsJSON(_ text: String) { #expect(Self.isValid(Array(text.utf8))) }
+
+    @Test(arguments: [
+        "", " ", "nul", "True", "01", "-", "1.", ".5", "1e", "+1", "\"", "\"\\x\"", "\"\\u12\"", "[", "[1,]", "[1 2]", "{", "{\"a\"}", "{\"a\":}", "{a:1}", "{\"a\":1,}",
+        "1 2", "\"a\nb\"", "'a'", "NaN", "[1}", "\u{feff}1",
+    ])
+    func refusesOtherThings(_ text: String) { #expect(!Self.isValid(Array(text.utf8))) }
+
+    @Test(arguments: [[0x22, 0xff, 0x22], [0x22, 0xc0, 0x80, 0x22], [0x22, 0xed, 0xa0, 0x80, 0x22], [0x22, 0xf4, 0x90, 0x80, 0x80, 0x22], [0x22, 0xe2, 0x82, 0x22]] as [[UInt8]])
+    func refusesBadUTF8(_ bytes: [UInt8]) { #expect(!Self.isValid(bytes)) }
+
+    @Test func boundsItsDepth() {
+        func nested(_ depth: Int) -> [UInt8] { Array((String(repeating: "[", count: depth) + String(repeating: "]", count: depth)).utf8) }
+        #expect(Self.isValid(nested(256)))
+        #expect(!Self.isValid(nested(257)))
+        #expect(!Self.isValid(nested(1_000_000)))
+        #expect(throws: JSONValue.ParseError.self) { try JSONValue.parse(nested(100_000)) }
+    }
+
+    @Test func keepsOrderAndTheTextOfNumbers() throws {
+        let text = "{\"z\":1.10,\"a\":12345678901234567890,\"m\":[true,null,\"\\u00e4\"]}"
+        let value = try JSONValue.parse(text)
+        #expect(value.text == "{\"z\":1.10,\"a\":12345678901234567890,\"m\":[true,null,\"ä\"]}")
+        #expect(value["m"]?.arrayValue?.count == 3)
+        #expect(value["a"]?.intValue == nil)
+    }
+
+    @Test func unescapes() throws {
+        #expect(try JSONValue.parse("\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\\ud83d\\ude00\"").stringValue == "a\"\\/\u{8}\u{c}\n\r\tA😀")
+        #expect(try JSONValue.parse("\"\\ud83d\"").stringValue == "\u{fffd}")
+        #expect(try JSONValue.parse("\"\\ude00x\"").stringValue == "\u{fffd}x")
+    }
+
+    @Test func writesWhatItCanRead() throws {
+        let value = JSONValue.object([.init("k\n\"", "\u{1}\\\t"), .init("n", .integer(-5)), .init("e", .array([])), .init("o", .object([]))])
+        #expect(try JSONValue.parse(value.text) == value)
+        #expect(try JSONValue.parse(value.prettyText) == value)
+    }
+
+    @Test func refusesDuplicateNames() { #expect(throws: JSONValue.ParseError.self) { try JSONValue.parse("{\"a\":1,\"a\":2}") } }
+
+    @Test func setsAndRemovesMembers() {
+        var value = JSONValue.object([.init("a", .integer(1))])
+        value["b"] = "x"
+        value["a"] = nil
+        #expect(value.text == "{\"b\":\"x\"}")
+    }
+
+    @Test func neverCrashesOnMutations() {
+        var state: UInt64 = 42
+        let seed = Array("{\"a\":[1,2.5e3,\"\\u00e4\\n\",{\"b\":null}],\"c\":true}".utf8)
+        for _ in 0..<20_000 {
+            var bytes = seed
+            for _ in 0..<3 {
+                state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+                bytes[Int(state >> 33) % bytes.count] = UInt8(truncatingIfNeeded: state >> 24)
+            }
+            // Scanner and parser agree, duplicate names aside.
+            if (try? JSONValue.parse(bytes)) != nil { #expect(Self.isValid(bytes)) }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+import EventLoop
+import Kafka
+import Testing
+
+struct KafkaSettingsTests {
+    @Test func aMisspeltPropertyIsNamed() {
+        let settings = KafkaSettings(brokers: "127.0.0.1:1", properties: [("securty.protocol", "PLAINTEXT")])
+        #expect(throws: KafkaError(.configuration, "librdkafka has no property 'securty.protocol'; check its spelling")) { try settings.validate() }
+    }
+
+    @Test func aBadValueIsNotPrinted() {
+        do {
+            try KafkaSettings(brokers: "127.0.0.1:1", properties: [("security.protocol", "hunter2")]).validate()
+            Issue.record("accepted")
+        } catch { #expect(error.message.contains("security.protocol") && !error.message.contains("hunter2")) }
+    }
+
+    @Test(arguments: ["acks", "enable.idempotence", "group.id", "auto.offset.reset", "partitioner"]) func whatDeliveryRestsOnIsReserved(_ name: String) {
+        #expect(throws: KafkaError.self) { try KafkaSettings(brokers: "127.0.0.1:1", properties: [(name, "1")]).validate() }
+    }
+
+    @Test func propertiesOfUsersAreAccepted() throws {
+        try KafkaSettings(brokers: "127.0.0.1:1", properties: [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "PLAIN"), ("sasl.username", "u"), ("sasl.password", "p")]).validate()
+    }
+}
+
+@Suite(.serialized) struct EmbeddedKafkaTests {
+    let cluster: EmbeddedCluster
+    init() throws { cluster = try EmbeddedCluster(topics: [("t", 4), ("one", 1)]) }
+
+    func produce(_ records: [OutgoingRecord]) throws -> [Producer.Report] {
+        let producer = try Producer(cluster.settings)
+        var reports: [Producer.Report] = []
+        for (index, record) in records.enumerated() { #expect(producer.produce(record, token: UInt64(index)) == .queued) }
+        let isFlushed = producer.flush(milliseconds: 10_000) { reports.append($0) }
+        #expect(isFlushed)
+        return reports.sorted { $0.token < $1.token }
+    }
+
+    @Test func recordsSurviveTheTrip() throws {
+        let record = OutgoingRecord(topic: "one", partition: 0, key: Array("k".utf8), value: Array("v".utf8), headers: [("a", Array("1".utf8)), ("b", [0xff, 0x00])], timestampMilliseconds: 1_234)
+        let reports = try produce([record, OutgoingRecord(topic: "one", partition: 0, key: nil, value: nil), OutgoingRecord(topic: "one", partition: 0, key: nil, value: [])])
+        #expect(reports.map(\.offset) == [0, 1, 2] && reports.allSatisfy { $0.error == nil && $0.at.topic == "one" })
+        var seen: [KafkaMessage] = []
+        try TopicReader.scan(cluster.settings, [TopicPartition("one", 0)]) { seen.append($0) }
+        #expect(seen.count == 3 && seen[0].key.map { Array($0) } == Array("k".utf8) && seen[0].value.map { Array($0) } == Array("v".utf8))
+        #expect(seen[0].headers.map(\.name) == ["a", "b"] && seen[0].headers[1].value == [0xff, 0x00] && seen[0].timestampMilliseconds == 1_234)
+        #expect(seen[1].key == nil && seen[1].value == nil && seen[2].value?.count == 0)
+    }
+
+    @Test func keysGoWhereOtherClientsPutThem() throws {
+        let keys = (0..<40).map { "key-\($0)" }
+        let reports = try produce(keys.map { OutgoingRecord(topic: "t", key: Array($0.utf8), value: [1]) })
+        for (key, report) in zip(keys, reports) { #expect(report.at.partition == Murmur2.partition(of: Array(key.utf8), count: 4)) }
+    }
+
+    @Test func transactionsCommit() throws {
+        var options = Producer.Options()
+        options.transactionalID = "x"
+        let producer = try Producer(cluster.settings, options)
+        try producer.initTransactions()
+        try producer.beginTransaction()
+        #expect(producer.produce(OutgoingRecord(topic: "one", partition: 0, key: nil, value: [1]), token: 0) == .queued)
+        let isFlushed = producer.flush(milliseconds: 10_000) { #expect($0.error == nil) }
+        #expect(isFlushed)
+        try producer.commitTransaction()
+    }
+
+    @Test func aGroupCommitsWithMetadataAndReadsItBack() throws {
+        _ = try produce((0..<5).map { OutgoingRecord(topic: "one", partition: 0, key: nil, value: [UInt8($0)]) })
+        let consumer = try GroupConsumer(cluster.settings, .init(group: "g"))
+        try consumer.subscribe(["one"])
+        let loop = EventLoop()
+        loop.watch(consumer.eventsReady, for: .readable, token: 1)
+        var (read, queues, isCommitted): ([Int64], [PartitionQueue], Bool?) = ([], [], nil)
+        var end: Int64?
+        for _ in 0..<2_000 where isCommitted == nil {
+            consumer.poll { event in
+                switch event {
+                case .assigned(let partitions):
+                    // One more topic than the subscription has: that is how lanes own all their topics.
+                    let starts = (try? consumer.committed(partitions, timeoutMilliseconds: 5_000)) ?? []
+                    #expect(starts.allSatisfy { $0.offset == nil })
+                    queues = (try? consumer.assign(starts + [PartitionOffset(TopicPartition("t", 2), offset: 0)]) { UInt32($0) }) ?? []
+                case .committed(_, let error): isCommitted = error == nil
+                default: break
+                }
+            }
+            for queue in queues where queue.at.topic == "one" {
+                _ = queue.read(limit: 10) { event in
+                    if case .message(let message) = event { read.append(message.offset) }
+                    if case .end(let offset) = event { end = offset }
+                }
+            }
+            if end == 5, read.count == 5 {
+                end = nil
+                _ = try consumer.commit([PartitionOffset(TopicPartition("one", 0), offset: 3, metadata: "w1:abc"), PartitionOffset(TopicPartition("t", 2), offset: 0, metadata: "x")])
+            }
+            loop.wait(milliseconds: 20) { _ in }
+            consumer.drainReady { _ in }
+        }
+        #expect(read == [0, 1, 2, 3, 4] && isCommitted == true)
+        let back = try consumer.committed([TopicPartition("one", 0), TopicPartition("t", 2)], timeoutMilliseconds: 5_000)
+        #expect(back.map(\.offset) == [3, 0] && back.map(\.metadata) == ["w1:abc", "x"])
+        queues = []
+        consumer.unassign()
+        consumer.beginClose()
+        while !consumer.isClosed { consumer.poll { if case .revoked = $0 { consumer.unassign() } } }
+    }
+
+    @Test func anUnreachableBrokerIsSaidToBeOne() throws {
+        let admin = try TopicAdmin(KafkaSettings(brokers: "127.0.0.1:1", log: { _, _ in }), timeoutMilliseconds: 300)
+        do {
+            _ = try admin.describe()
+            Issue.record("reached")
+        } catch { #expect(error.isUnreachable) }
+    }
+}
