@@ -74,7 +74,10 @@ let package = Package(
         tests("KafkaTests", ["Kafka", "EventLoop"]),
         tests(
             "IntegrationTests",
-            ["MartletWorker", "MartletProducer", "Martlet", "Kafka", "HTTPDelivery", "HTTPServing", "WebhookSigning", "EventLoop", "JSON", "Logging"]),
+            [
+                "MartletWorker", "MartletProducer", "Martlet", "Kafka", "HTTPDelivery", "HTTPServing", "WebhookSigning", "EventLoop",
+                "JSON", "Logging",
+            ]),
         tests("CommandLineTests", ["martlet"]),
         tests("WebhookSigningTests", ["WebhookSigning", "JSON"], resources: [.copy("vectors.json")]),
     ],

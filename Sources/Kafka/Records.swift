@@ -58,7 +58,9 @@ public final class KafkaMessage: @unchecked Sendable {
     private let owner: ConsumerHandle
 
     /// Takes over `message`.
-    init(consuming message: UnsafeMutablePointer<rd_kafka_message_t>, of owner: ConsumerHandle) { (self.message, self.owner) = (message, owner) }
+    init(consuming message: UnsafeMutablePointer<rd_kafka_message_t>, of owner: ConsumerHandle) {
+        (self.message, self.owner) = (message, owner)
+    }
     deinit { rd_kafka_message_destroy(message) }
 
     public var topic: String { String(cString: rd_kafka_topic_name(message.pointee.rkt)) }

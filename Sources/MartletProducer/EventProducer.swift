@@ -47,7 +47,8 @@ public final class EventProducer: Sendable {
     /// Checks the settings; connects in the background.
     public init(_ configuration: EventProducerConfiguration) throws(PublishError) {
         self.configuration = configuration
-        let settings = KafkaSettings(brokers: configuration.brokers, properties: configuration.kafkaProperties.sorted { $0.key < $1.key }.map { ($0.key, $0.value) })
+        let settings = KafkaSettings(
+            brokers: configuration.brokers, properties: configuration.kafkaProperties.sorted { $0.key < $1.key }.map { ($0.key, $0.value) })
         do { try settings.validate() } catch { throw PublishError(code: .configuration, message: error.message) }
         let inbox = Inbox<Request>()
         self.inbox = inbox
@@ -113,7 +114,9 @@ public final class EventProducer: Sendable {
         do { try event.validate() } catch { throw PublishError(code: .invalidEvent, message: error.description) }
         let messageID = event.messageID
         let key = (given.key ?? given.subject).map { "\(event.tenant)/\($0)" } ?? messageID
-        return (OutgoingRecord(topic: configuration.topic, key: Array(key.utf8), value: event.data, headers: event.binaryHeaders), messageID)
+        return (
+            OutgoingRecord(topic: configuration.topic, key: Array(key.utf8), value: event.data, headers: event.binaryHeaders), messageID
+        )
     }
 
     // MARK: the thread
@@ -139,7 +142,9 @@ public final class EventProducer: Sendable {
                     if let publisher {
                         publisher.add(record, messageID, continuation)
                     } else {
-                        continuation.resume(throwing: PublishError(code: .configuration, message: "no Kafka client could be made: out of threads or memory"))
+                        continuation.resume(
+                            throwing: PublishError(code: .configuration, message: "no Kafka client could be made: out of threads or memory")
+                        )
                     }
                 case .flush(let continuation): if let publisher { publisher.flushers.append(continuation) } else { continuation.resume() }
                 case .close:
@@ -200,7 +205,8 @@ private final class Publisher {
             return entry.2.resume(throwing: PublishError(code: error.isRefusedRecord ? .refused : .timedOut, message: error.message))
         }
         waiting[report.token] = nil
-        entry.2.resume(returning: Receipt(topic: report.at.topic, partition: report.at.partition, offset: report.offset, messageID: entry.messageID))
+        entry.2.resume(
+            returning: Receipt(topic: report.at.topic, partition: report.at.partition, offset: report.offset, messageID: entry.messageID))
     }
 
     /// Nobody can wait any more but those who do already.

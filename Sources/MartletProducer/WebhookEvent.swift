@@ -24,7 +24,10 @@ public struct WebhookEvent: Sendable, Equatable {
     public var traceParent: String?
     public var traceState: String?
 
-    public init(id: String, type: String, source: String? = nil, tenant: String? = nil, data: [UInt8]? = nil, contentType: String? = "application/json") {
+    public init(
+        id: String, type: String, source: String? = nil, tenant: String? = nil, data: [UInt8]? = nil,
+        contentType: String? = "application/json"
+    ) {
         (self.id, self.type, self.source, self.tenant) = (id, type, source, tenant)
         (self.data, self.contentType) = (data, data == nil ? nil : contentType)
     }

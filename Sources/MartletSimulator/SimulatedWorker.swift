@@ -22,7 +22,9 @@ enum SimulatedArrival {
 enum SimulatedReceiver: CaseIterable {
     case healthy, flaky, down, recovers, gone, slow
 
-    func answer(now: Int64, recoversAt: Int64, using generator: inout SeededGenerator) -> (AttemptOutcome, AttemptOutcome.BreakerSignal, delay: Int64) {
+    func answer(now: Int64, recoversAt: Int64, using generator: inout SeededGenerator) -> (
+        AttemptOutcome, AttemptOutcome.BreakerSignal, delay: Int64
+    ) {
         let delay = Int64.random(in: 1...40, using: &generator)
         let failure = (AttemptOutcome.retry(hintMilliseconds: nil), AttemptOutcome.BreakerSignal.failure)
         switch self {

@@ -90,7 +90,8 @@ public struct Simulation {
         // Some lie outside their home partition, as after growth.
         let isAstray = Int.random(in: 0..<40, using: &generator) == 0
         let partition = isAstray ? (target.partition + 1) % options.partitions : target.partition
-        log.append(SimulatedRecord(facts: facts, delivery: delivery, appendWall: now), to: StreamID(topic: 0, partition: partition), gap: gap())
+        log.append(
+            SimulatedRecord(facts: facts, delivery: delivery, appendWall: now), to: StreamID(topic: 0, partition: partition), gap: gap())
     }
 
     private mutating func gap() -> Int64 { Int.random(in: 0..<10, using: &generator) == 0 ? Int64.random(in: 1...3, using: &generator) : 0 }
@@ -187,7 +188,9 @@ public struct Simulation {
     private mutating func expelSuspended() {
         for id in workers.keys.sorted() {
             guard let worker = workers[id] else { continue }
-            if worker.suspendedUntil > now, !worker.partitions.isEmpty, worker.generation == generation, worker.suspendedUntil - now > 0, silentSince[id] == nil {
+            if worker.suspendedUntil > now, !worker.partitions.isEmpty, worker.generation == generation, worker.suspendedUntil - now > 0,
+                silentSince[id] == nil
+            {
                 silentSince[id] = now
             }
             if worker.suspendedUntil <= now { silentSince[id] = nil }
@@ -238,7 +241,9 @@ public struct Simulation {
                 workers[id]?.positions[stream] = offset + 1
                 var facts = record.facts
                 facts.isHome = endpoints.first { $0.id == facts.endpointID }?.partition == stream.partition
-                if let token = workers[id]?.core.received(stream, offset: offset, appendWall: record.appendWall, facts) { workers[id]?.items[token] = record }
+                if let token = workers[id]?.core.received(stream, offset: offset, appendWall: record.appendWall, facts) {
+                    workers[id]?.items[token] = record
+                }
                 if workers[id]?.core.readBudget(stream) == 0 { break }
             }
         }
@@ -266,15 +271,23 @@ public struct Simulation {
         guard let worker = workers[id], let record = worker.items[token], let place = worker.core.place(of: token) else {
             return report.violations.append("step \(step): a start without a record")
         }
-        if record.facts.dueMilliseconds > now { report.violations.append("step \(step): delivery \(record.delivery) started \(record.facts.dueMilliseconds - now) ms early") }
-        if owner[place.stream.partition] != id, worker.generation == generation { report.violations.append("step \(step): worker \(id) started what it doesn't own") }
-        if owner[place.stream.partition] != id, !worker.core.hasLease { report.violations.append("step \(step): worker \(id) started without a lease") }
+        if record.facts.dueMilliseconds > now {
+            report.violations.append("step \(step): delivery \(record.delivery) started \(record.facts.dueMilliseconds - now) ms early")
+        }
+        if owner[place.stream.partition] != id, worker.generation == generation {
+            report.violations.append("step \(step): worker \(id) started what it doesn't own")
+        }
+        if owner[place.stream.partition] != id, !worker.core.hasLease {
+            report.violations.append("step \(step): worker \(id) started without a lease")
+        }
         guard let target = endpoints.first(where: { $0.id == record.facts.endpointID }) else { return }
         let (outcome, signal, delay) = target.receiver.answer(now: now, recoversAt: 1_060_000, using: &generator)
         if outcome == .delivered {
             if succeeded[record.delivery] != nil {
                 report.duplicates += 1
-                if disturbances <= 1, report.crashes == 0 { report.violations.append("step \(step): delivery \(record.delivery) was delivered twice without a reason") }
+                if disturbances <= 1, report.crashes == 0 {
+                    report.violations.append("step \(step): delivery \(record.delivery) was delivered twice without a reason")
+                }
             }
             succeeded[record.delivery, default: 0] += 1
         }
@@ -305,7 +318,8 @@ public struct Simulation {
             }
         }
         if !isAnswered { disturbances += 1 }
-        arrivals.append((now + Int64.random(in: 1...30, using: &generator), id, .acknowledgement(token, isAnswered ? .acknowledged : .transient)))
+        arrivals.append(
+            (now + Int64.random(in: 1...30, using: &generator), id, .acknowledgement(token, isAnswered ? .acknowledged : .transient)))
     }
 
     private mutating func commit(_ id: Int) {
@@ -335,8 +349,13 @@ public struct Simulation {
                 guard let done = decoded.completed, offset <= done.highestCompleted else { break }
                 guard offset > commit.offset, !done.incomplete.contains(offset) else { continue }
             }
-            let isResolved = succeeded[record.delivery] != nil || log.deadLetters[record.delivery] != nil || (log.lastSequence[record.delivery] ?? 0) > record.sequence
-            if !isResolved { report.violations.append("step \(step): \(commit.stream) commit \(commit.offset) calls delivery \(record.delivery) at \(offset) done") }
+            let isResolved =
+                succeeded[record.delivery] != nil || log.deadLetters[record.delivery] != nil
+                || (log.lastSequence[record.delivery] ?? 0) > record.sequence
+            if !isResolved {
+                report.violations.append(
+                    "step \(step): \(commit.stream) commit \(commit.offset) calls delivery \(record.delivery) at \(offset) done")
+            }
         }
     }
 
@@ -349,8 +368,10 @@ public struct Simulation {
             if (0..<options.deliveries).allSatisfy({ succeeded[$0] != nil || log.deadLetters[$0] != nil }), arrivals.isEmpty { break }
             tick(by: 500)
         }
-        for delivery in 0..<options.deliveries where succeeded[delivery] == nil && log.deadLetters[delivery] == nil && report.violations.isEmpty {
-            report.violations.append("after faults stopped, delivery \(delivery) of \(endpoints[delivery % endpoints.count].id) never ended")
+        for delivery in 0..<options.deliveries
+        where succeeded[delivery] == nil && log.deadLetters[delivery] == nil && report.violations.isEmpty {
+            report.violations.append(
+                "after faults stopped, delivery \(delivery) of \(endpoints[delivery % endpoints.count].id) never ended")
         }
         report.delivered = succeeded.count
     }

@@ -50,11 +50,14 @@ enum Main {
         if isTerminal { note("\r\u{1b}[K") }
         let result = shared.totals.withLock { $0 }
         for failure in result.failures.sorted(by: { $0.seed < $1.seed }).prefix(20) {
-            print("seed \(failure.seed): \(failure.violation)\n  again: scripts/simulate --seeds \(failure.seed)..\(failure.seed) --faults \(failure.faults)")
+            print(
+                "seed \(failure.seed): \(failure.violation)\n  again: scripts/simulate --seeds \(failure.seed)..\(failure.seed) --faults \(failure.faults)"
+            )
         }
         let seconds = Double(SystemClock.monotonicMilliseconds() - started) / 1_000
         print(
-            "\(result.done) seeds in \(seconds) s: \(result.failures.count) failed; \(result.delivered) deliveries succeeded, \(result.duplicates) duplicates after \(result.crashes) crashes and other faults, \(result.rewrites) rewrites")
+            "\(result.done) seeds in \(seconds) s: \(result.failures.count) failed; \(result.delivered) deliveries succeeded, \(result.duplicates) duplicates after \(result.crashes) crashes and other faults, \(result.rewrites) rewrites"
+        )
         exit(result.failures.isEmpty ? 0 : 1)
     }
 

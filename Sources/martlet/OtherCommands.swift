@@ -22,11 +22,17 @@ enum OtherCommands {
     /// Takes every flag of the worker, so that what it prints is what the worker would use.
     static let config: Command = Command(
         "config", "Prints the worker's effective settings and where each came from; secrets masked.",
-        flags: WorkerCommand.command.flags + [Settings.output],
+        flags: WorkerCommand.command.flags + [
+            Settings.output, Flag("reference", "prints the reference of all settings as Markdown instead"),
+        ],
         examples: [("with a file", "martlet config --config martlet.yaml"), ("for a script", "martlet config -o json")]
     ) { arguments in
         let terminal = Terminal(arguments)
-        let flags = arguments.command.flags.filter { $0.name != "output" } + Settings.globals
+        if arguments.isOn("reference") {
+            terminal.print(Reference.markdown(root: Root.command, globals: Settings.globals))
+            return 0
+        }
+        let flags = arguments.command.flags.filter { $0.name != "output" && $0.name != "reference" } + Settings.globals
         let rows = flags.map { flag -> [String] in
             let values = arguments.list(flag.name).map { flag.secret ? masked($0) : $0 }
             return [

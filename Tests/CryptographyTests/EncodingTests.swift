@@ -3,14 +3,18 @@ import Testing
 
 struct EncodingTests {
     /// RFC 4648, section 10.
-    @Test(arguments: [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy")])
+    @Test(arguments: [
+        ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy"),
+    ])
     func base64(_ plain: String, _ encoded: String) {
         #expect(Base64.encode(Array(plain.utf8)) == encoded)
         #expect(Base64.decode(encoded) == Array(plain.utf8))
         #expect(Base64.encode(Array(plain.utf8), .urlUnpadded) == encoded.filter { $0 != "=" })
     }
 
-    @Test(arguments: ["Z", "Zg", "Zg=", "Zh==", "Zm9=", "Zg==Zg==", "Zm9v\n", "Zm-v", "===="]) func strictBase64(_ text: String) { #expect(Base64.decode(text) == nil) }
+    @Test(arguments: ["Z", "Zg", "Zg=", "Zh==", "Zm9=", "Zg==Zg==", "Zm9v\n", "Zm-v", "===="]) func strictBase64(_ text: String) {
+        #expect(Base64.decode(text) == nil)
+    }
 
     @Test func urlAlphabet() {
         #expect(Base64.encode([0xfb, 0xff], .urlUnpadded) == "-_8")
@@ -18,7 +22,9 @@ struct EncodingTests {
         #expect(Base64.decode("+/8", .urlUnpadded) == nil)
     }
 
-    @Test(arguments: [("", ""), ("f", "my"), ("fo", "mzxq"), ("foo", "mzxw6"), ("foob", "mzxw6yq"), ("fooba", "mzxw6ytb"), ("foobar", "mzxw6ytboi")])
+    @Test(arguments: [
+        ("", ""), ("f", "my"), ("fo", "mzxq"), ("foo", "mzxw6"), ("foob", "mzxw6yq"), ("fooba", "mzxw6ytb"), ("foobar", "mzxw6ytboi"),
+    ])
     func base32(_ plain: String, _ encoded: String) { #expect(Base32.encode(Array(plain.utf8)) == encoded) }
 
     @Test func digests() {
@@ -27,7 +33,9 @@ struct EncodingTests {
         let message = Array("what do ya want for nothing?".utf8)
         let code = message.withUnsafeBytes { HMACSHA256(key: Array("Jefe".utf8)).code($0) }
         #expect(Hex.encode(code) == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843")
-        let split = message.withUnsafeBytes { HMACSHA256(key: Array("Jefe".utf8)).code(.init(rebasing: $0[..<5]), .init(rebasing: $0[5...])) }
+        let split = message.withUnsafeBytes {
+            HMACSHA256(key: Array("Jefe".utf8)).code(.init(rebasing: $0[..<5]), .init(rebasing: $0[5...]))
+        }
         #expect(split == code)
         #expect(constantTimeEqual(code, split) && !constantTimeEqual(code, []))
     }

@@ -71,6 +71,7 @@ final class RawServer: Sendable {
 
 extension Array where Element: Equatable {
     func contains(subsequence: [Element]) -> Bool {
-        count >= subsequence.count && (0...(count - subsequence.count)).contains { Array(self[$0..<($0 + subsequence.count)]) == subsequence }
+        count >= subsequence.count
+            && (0...(count - subsequence.count)).contains { Array(self[$0..<($0 + subsequence.count)]) == subsequence }
     }
 }

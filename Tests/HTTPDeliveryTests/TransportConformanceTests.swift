@@ -22,7 +22,8 @@ final class Bytes: BodyBytes {
 
     /// Drives a transport until `count` requests have ended.
     static func send(
-        _ kind: Kind, _ urls: [String], body: String = "{}", headers: [HTTPHeader] = [], timeouts: Timeouts = Timeouts(connectMilliseconds: 2_000, totalMilliseconds: 3_000),
+        _ kind: Kind, _ urls: [String], body: String = "{}", headers: [HTTPHeader] = [],
+        timeouts: Timeouts = Timeouts(connectMilliseconds: 2_000, totalMilliseconds: 3_000),
         addresses: AddressPolicy = rules.addresses, sequential: Bool = false
     ) throws -> [HTTPResult] {
         let loop = EventLoop()
@@ -35,7 +36,8 @@ final class Bytes: BodyBytes {
         func start() throws {
             let url = try EndpointURL(urls[next], rules: rules)
             transport.start(
-                HTTPRequest(token: UInt64(next), url: url, headers: headers, body: Bytes(body), timeouts: timeouts), nowMicroseconds: SystemClock.monotonicMicroseconds())
+                HTTPRequest(token: UInt64(next), url: url, headers: headers, body: Bytes(body), timeouts: timeouts),
+                nowMicroseconds: SystemClock.monotonicMicroseconds())
             next += 1
         }
         while next < (sequential ? 1 : urls.count) { try start() }
@@ -59,7 +61,8 @@ final class Bytes: BodyBytes {
         }
         defer { server.stop() }
         let results = try Self.send(
-            kind, ["http://127.0.0.1:\(server.port)/hook?x=1"], body: "{\"a\":1}", headers: [.init("webhook-id", "msg_1"), .init("x-empty", "")])
+            kind, ["http://127.0.0.1:\(server.port)/hook?x=1"], body: "{\"a\":1}",
+            headers: [.init("webhook-id", "msg_1"), .init("x-empty", "")])
         #expect(results[0].status == 204 && results[0].error == nil)
         #expect(results[0].timings.total > 0 && results[0].timings.connect != nil)
         let request = try #require(seen.withLock { $0 }.first)
@@ -98,22 +101,43 @@ final class Bytes: BodyBytes {
     }
 
     static let answers = [
-        Answer(name: "301 isn't followed", bytes: Array("HTTP/1.1 301 M\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n".utf8), status: 301),
-        Answer(name: "chunked", bytes: Array("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n".utf8), status: 200),
+        Answer(
+            name: "301 isn't followed", bytes: Array("HTTP/1.1 301 M\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n".utf8),
+            status: 301),
+        Answer(
+            name: "chunked", bytes: Array("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n".utf8), status: 200),
         Answer(name: "delimited by the close", bytes: Array("HTTP/1.0 200 OK\r\n\r\nbody".utf8), status: 200),
-        Answer(name: "100 before 200", bytes: Array("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".utf8), status: 200),
+        Answer(
+            name: "100 before 200", bytes: Array("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".utf8),
+            status: 200),
         Answer(name: "nothing", bytes: [], error: .reset),
         Answer(name: "reset", bytes: [], after: .reset, error: .reset),
         Answer(name: "reset in the head", bytes: Array("HTTP/1.1 20".utf8), after: .reset, error: .reset),
         Answer(name: "no HTTP", bytes: Array("SSH-2.0-OpenSSH\r\n\r\n".utf8), error: .protocol),
-        Answer(name: "body shorter than said", bytes: Array("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort".utf8), status: 200, error: .protocol),
-        Answer(name: "bad chunk", bytes: Array("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".utf8), status: 200, error: .protocol),
-        Answer(name: "endless headers", bytes: Array(("HTTP/1.1 200 OK\r\n" + String(repeating: "x-a: \(String(repeating: "b", count: 100))\r\n", count: 2_000)).utf8), after: .keep, error: .tooLarge),
-        Answer(name: "one endless header line", bytes: Array(("HTTP/1.1 200 OK\r\nx: " + String(repeating: "b", count: 200_000)).utf8), after: .keep, error: .tooLarge),
-        Answer(name: "endless 1xx", bytes: Array(String(repeating: "HTTP/1.1 103 Early Hints\r\nx: y\r\n\r\n", count: 10_000).utf8), after: .keep, error: .tooLarge),
-        Answer(name: "a body over the cap is judged by its status", bytes: Array(("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + String(repeating: "b", count: 200_000)).utf8), after: .keep, status: 200),
+        Answer(
+            name: "body shorter than said", bytes: Array("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort".utf8), status: 200,
+            error: .protocol),
+        Answer(
+            name: "bad chunk", bytes: Array("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".utf8), status: 200,
+            error: .protocol),
+        Answer(
+            name: "endless headers",
+            bytes: Array(("HTTP/1.1 200 OK\r\n" + String(repeating: "x-a: \(String(repeating: "b", count: 100))\r\n", count: 2_000)).utf8),
+            after: .keep, error: .tooLarge),
+        Answer(
+            name: "one endless header line", bytes: Array(("HTTP/1.1 200 OK\r\nx: " + String(repeating: "b", count: 200_000)).utf8),
+            after: .keep, error: .tooLarge),
+        Answer(
+            name: "endless 1xx", bytes: Array(String(repeating: "HTTP/1.1 103 Early Hints\r\nx: y\r\n\r\n", count: 10_000).utf8),
+            after: .keep, error: .tooLarge),
+        Answer(
+            name: "a body over the cap is judged by its status",
+            bytes: Array(("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + String(repeating: "b", count: 200_000)).utf8),
+            after: .keep, status: 200),
         Answer(name: "hangs", bytes: [], after: .keep, error: .timeout),
-        Answer(name: "hangs in the body", bytes: Array("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\na".utf8), after: .keep, status: 200, error: .timeout),
+        Answer(
+            name: "hangs in the body", bytes: Array("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\na".utf8), after: .keep, status: 200,
+            error: .timeout),
     ]
 
     @Test(arguments: Kind.allCases, answers) func classifies(_ kind: Kind, _ answer: Answer) throws {
@@ -150,7 +174,8 @@ final class Bytes: BodyBytes {
     }
 
     @Test(arguments: Kind.allCases) func namesThatDoNotExist(_ kind: Kind) throws {
-        let result = try Self.send(kind, ["http://does-not-exist.martlet-test.net/"], timeouts: Timeouts(connectMilliseconds: 1_000, totalMilliseconds: 1_500))[0]
+        let result = try Self.send(
+            kind, ["http://does-not-exist.martlet-test.net/"], timeouts: Timeouts(connectMilliseconds: 1_000, totalMilliseconds: 1_500))[0]
         #expect(result.error?.kind == .dns)
     }
 

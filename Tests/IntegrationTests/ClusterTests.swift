@@ -32,11 +32,15 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
         try await Scenarios.run(brokers) { world in
             var check = try TopicCheck.run(world.kafka, world.topics, expected: World.tiers, withSettings: true)
             #expect(check.findings.isEmpty && check.partitions == World.partitions && check.tiers == World.tiers)
-            check = try TopicCheck.run(world.kafka, world.topics, expected: World.tiers + [try #require(RetryTier(name: "9h"))], withSettings: true)
+            check = try TopicCheck.run(
+                world.kafka, world.topics, expected: World.tiers + [try #require(RetryTier(name: "9h"))], withSettings: true)
             #expect(check.findings.map(\.topic) == [world.topics.prefix + "retry.9h"] && check.findings[0].isFatal)
             #expect(try TopicAdmin(world.kafka).grow([world.topics.deliveries], to: 6).isEmpty)
-            check = try TopicCheck.run(world.kafka, world.topics, expected: World.tiers, withSettings: false)
-            #expect(check.findings.contains { $0.topic == world.topics.replay && $0.problem.contains("topics grow") })
+            // The brokers tell of it a moment later.
+            try world.wait("the growth is seen") {
+                let check = try TopicCheck.run(world.kafka, world.topics, expected: World.tiers, withSettings: false)
+                return check.findings.contains { $0.topic == world.topics.replay && $0.problem.contains("topics grow") }
+            }
             #expect(throws: StartFailure.self) { try world.start() }
         }
     }

@@ -10,7 +10,9 @@ import Testing
 
 /// The same scenarios on any cluster: what a user would notice.
 enum Scenarios {
-    static func run(_ brokers: String?, answer: @escaping @Sendable (String, Int) -> Int = { _, _ in 200 }, _ body: (World) async throws -> Void) async throws {
+    static func run(
+        _ brokers: String?, answer: @escaping @Sendable (String, Int) -> Int = { _, _ in 200 }, _ body: (World) async throws -> Void
+    ) async throws {
         let world = try World(realBrokers: brokers, answer: answer)
         defer { world.stop() }
         try await body(world)
@@ -18,7 +20,10 @@ enum Scenarios {
 
     static func delivers(_ brokers: String?) async throws {
         try await run(brokers) { world in
-            try world.register([world.endpoint("ep_all"), world.endpoint("ep_orders") { $0.types = [.prefix("order")] }, world.endpoint("ep_other") { $0.tenant = "acme" }])
+            try world.register([
+                world.endpoint("ep_all"), world.endpoint("ep_orders") { $0.types = [.prefix("order")] },
+                world.endpoint("ep_other") { $0.tenant = "acme" },
+            ])
             try world.start()
             try world.publish((0..<50).map { World.event("e\($0)", type: $0 % 2 == 0 ? "order.created" : "invoice.paid") })
             try world.wait("75 deliveries") { world.requests.count >= 75 }
@@ -31,7 +36,9 @@ enum Scenarios {
             let attempts = try world.records(world.topics.attempts)
             #expect(attempts.count == 75)
             let record = try JSONValue.parse(attempts[0].value ?? "")
-            #expect(record["outcome"]?.stringValue == "delivered" && record["status"]?.intValue == 200 && record["worker"]?.stringValue == "test")
+            #expect(
+                record["outcome"]?.stringValue == "delivered" && record["status"]?.intValue == 200
+                    && record["worker"]?.stringValue == "test")
         }
     }
 
@@ -42,11 +49,16 @@ enum Scenarios {
             try world.publish([World.event("a")])
             try world.wait("the dead letter") { try !world.letters().isEmpty && world.requests.count { $0.path == "/ep_twice" } == 3 }
             let letter = try #require(try world.letters().first)
-            #expect(letter.reason == "exhausted" && letter.headers["martlet-attempt"] == "3" && letter.headers["martlet-last-status"] == "503")
+            #expect(
+                letter.reason == "exhausted" && letter.headers["martlet-attempt"] == "3" && letter.headers["martlet-last-status"] == "503")
             #expect(letter.headers["__connect.errors.topic"]?.hasPrefix(world.topics.retryPrefix) == true && letter.headers["ce_id"] == "a")
-            #expect(letter.key == Identifiers.delivery(messageID: World.event("a").messageID, endpointID: "ep_never") && letter.body?.contains("\"id\":\"a\"") == true)
+            #expect(
+                letter.key == Identifiers.delivery(messageID: World.event("a").messageID, endpointID: "ep_never")
+                    && letter.body?.contains("\"id\":\"a\"") == true)
             // Every retry signs and sends the same bytes.
-            #expect(Set(world.requests.map(\.body)).count == 1 && Set(world.requests.map(\.id)).count == 1 && world.requests.allSatisfy(\.isSigned))
+            #expect(
+                Set(world.requests.map(\.body)).count == 1 && Set(world.requests.map(\.id)).count == 1
+                    && world.requests.allSatisfy(\.isSigned))
         }
     }
 
@@ -56,13 +68,15 @@ enum Scenarios {
             try world.register([gone, world.endpoint("ep_paused") { $0.state = .paused }, world.endpoint("ep_fine")])
             try world.produce([
                 OutgoingRecord(
-                    topic: world.topics.endpoints, partition: 0, key: Array("ep_newer".utf8), value: Array("{\"v\":2,\"id\":\"ep_newer\"}".utf8),
+                    topic: world.topics.endpoints, partition: 0, key: Array("ep_newer".utf8),
+                    value: Array("{\"v\":2,\"id\":\"ep_newer\"}".utf8),
                     headers: [("tenant", Array("default".utf8)), ("types", Array("*".utf8))])
             ])
             try world.start()
             try world.publish((0..<5).map { World.event("e\($0)") })
             try world.wait("15 letters") { try world.letters().count >= 15 && world.requests.count { $0.path == "/ep_fine" } >= 5 }
-            let reasons = Dictionary(grouping: try world.letters()) { "\($0.headers["martlet-endpoint-id"] ?? "") \($0.reason)" }.mapValues(\.count)
+            let reasons = Dictionary(grouping: try world.letters()) { "\($0.headers["martlet-endpoint-id"] ?? "") \($0.reason)" }.mapValues(
+                \.count)
             #expect(reasons == ["ep_gone gone": 1, "ep_gone parked": 4, "ep_paused parked": 5, "ep_newer parked": 5])
             #expect(world.metrics.contains("martlet_registry_unreadable_total 1\n"))
             // The health record disables it for the next worker as well, until an operator edits the endpoint.
@@ -100,13 +114,16 @@ enum Scenarios {
                 ("isn't supported", headers(["content-type": "application/cloudevents-batch+json"]), Array("[]".utf8)),
                 ("isn't a valid JSON object", [("content-type", Array("application/cloudevents+json".utf8))], Array("{\"id\":".utf8)),
                 ("isn't valid JSON", headers(), Array("{".utf8)), ("isn't UTF-8", headers() + [("ce_x", [0xff])], json),
-                ("longer than 1024", headers(["ce_subject": String(repeating: "s", count: 1_025)]), json), ("ce_tenant", headers(["ce_tenant": "a/b"]), json),
-                ("null value without", [], nil), ("1000001 bytes", headers(["content-type": "text/plain"]), [UInt8](repeating: 65, count: 1_000_001)),
+                ("longer than 1024", headers(["ce_subject": String(repeating: "s", count: 1_025)]), json),
+                ("ce_tenant", headers(["ce_tenant": "a/b"]), json),
+                ("null value without", [], nil),
+                ("1000001 bytes", headers(["content-type": "text/plain"]), [UInt8](repeating: 65, count: 1_000_001)),
             ]
             var records: [OutgoingRecord] = []
             for (index, item) in poison.enumerated() {
                 let good = World.event("good-\(index)")
-                records.append(OutgoingRecord(topic: world.topics.events, partition: 1, key: nil, value: good.data, headers: good.binaryHeaders))
+                records.append(
+                    OutgoingRecord(topic: world.topics.events, partition: 1, key: nil, value: good.data, headers: good.binaryHeaders))
                 records.append(OutgoingRecord(topic: world.topics.events, partition: 1, key: nil, value: item.2, headers: item.1))
             }
             try world.produce(records)
@@ -116,9 +133,13 @@ enum Scenarios {
             for (index, item) in poison.enumerated() {
                 let offset = String(index * 2 + 1)
                 let letter = letters.first { $0.headers["__connect.errors.offset"] == offset }
-                #expect(letter?.reason == "poison" && letter?.headers["martlet-last-error"]?.contains(item.0) == true, "\(item.0): \(letter?.headers ?? [:])")
+                #expect(
+                    letter?.reason == "poison" && letter?.headers["martlet-last-error"]?.contains(item.0) == true,
+                    "\(item.0): \(letter?.headers ?? [:])")
                 #expect(letter?.key == Identifiers.poison(topic: world.topics.events, partition: 1, offset: Int64(index * 2 + 1)))
-                #expect(letter?.headers["__connect.errors.topic"] == world.topics.events && letter?.headers["__connect.errors.partition"] == "1")
+                #expect(
+                    letter?.headers["__connect.errors.topic"] == world.topics.events && letter?.headers["__connect.errors.partition"] == "1"
+                )
             }
         }
     }
@@ -128,13 +149,17 @@ enum Scenarios {
             try world.register([world.endpoint("ep_all")])
             let home = Murmur2.partition(of: Array("ep_all".utf8), count: World.partitions)
             var headers = DeliveryHeaders()
-            (headers.deliveryID, headers.endpointID, headers.eventID, headers.source, headers.type) = ("dlv_astray", "ep_all", "1", "/s", "t")
+            (headers.deliveryID, headers.endpointID, headers.eventID, headers.source, headers.type) = (
+                "dlv_astray", "ep_all", "1", "/s", "t"
+            )
             headers.ageFromMilliseconds = SystemClock.wallMilliseconds()
             let body = Array("{}".utf8)
             var deleted = headers
             (deleted.deliveryID, deleted.endpointID) = ("dlv_deleted", "ep_deleted")
             try world.produce([
-                OutgoingRecord(topic: world.topics.deliveries, partition: (home + 1) % 4, key: Array("ep_all".utf8), value: body, headers: headers.encoded),
+                OutgoingRecord(
+                    topic: world.topics.deliveries, partition: (home + 1) % 4, key: Array("ep_all".utf8), value: body,
+                    headers: headers.encoded),
                 OutgoingRecord(topic: world.topics.deliveries, partition: home, key: nil, value: body, headers: [("x", body)]),
                 OutgoingRecord(topic: world.topics.deliveries, partition: home, key: nil, value: nil, headers: headers.encoded),
                 OutgoingRecord(topic: world.topics.deliveries, key: Array("ep_deleted".utf8), value: body, headers: deleted.encoded),
@@ -173,8 +198,11 @@ enum Scenarios {
             let id = WebhookEvent.deterministicID("order", "1")
             #expect(id == WebhookEvent.deterministicID("order", "1") && id != WebhookEvent.deterministicID("order1"))
             let receipt = try await producer.publish(WebhookEvent(id: id, type: "order.created", json: ["total": 42]))
-            #expect(receipt.topic == world.topics.events && receipt.messageID == Identifiers.message(tenant: "acme", source: "/shop", eventID: id))
-            let receipts = try await producer.publish((0..<200).map { WebhookEvent(id: "b\($0)", type: "order.created", data: Array("{}".utf8)) })
+            #expect(
+                receipt.topic == world.topics.events
+                    && receipt.messageID == Identifiers.message(tenant: "acme", source: "/shop", eventID: id))
+            let receipts = try await producer.publish(
+                (0..<200).map { WebhookEvent(id: "b\($0)", type: "order.created", data: Array("{}".utf8)) })
             #expect(Set(receipts.map(\.messageID)).count == 200)
             await #expect(throws: PublishError.self) { try await producer.publish(WebhookEvent(id: "", type: "t")) }
             await #expect(throws: PublishError.self) { try await producer.publish(WebhookEvent(id: "x", type: "t", data: Array("{".utf8))) }

@@ -45,7 +45,8 @@ final class World: Sendable {
             cluster = nil
             kafka = KafkaSettings(brokers: realBrokers, log: { _, _ in })
             let failures = try TopicAdmin(kafka).create(
-                specifications.map { .init($0.name, partitions: $0.partitions, settings: $0.settings.map { ($0.key, $0.value) }) }, replicationFactor: 1)
+                specifications.map { .init($0.name, partitions: $0.partitions, settings: $0.settings.map { ($0.key, $0.value) }) },
+                replicationFactor: 1)
             #expect(failures.isEmpty)
         } else {
             let made = try EmbeddedCluster(topics: specifications.map { ($0.name, $0.partitions) })
@@ -57,10 +58,14 @@ final class World: Sendable {
         let verifier = Verifier(secrets: [try Secret(Self.secret)])
         server = try HTTPServer(.init(port: 0)) { request in
             let verdict = verifier.verify(
-                id: request.header("webhook-id"), timestamp: request.header("webhook-timestamp"), signature: request.header("webhook-signature"), body: request.body,
+                id: request.header("webhook-id"), timestamp: request.header("webhook-timestamp"),
+                signature: request.header("webhook-signature"), body: request.body,
                 nowSeconds: SystemClock.wallMilliseconds() / 1_000)
             let number = received.requests.withLock { list in
-                list.append(Request(path: request.path, id: request.header("webhook-id") ?? "", body: String(decoding: request.body, as: UTF8.self), isSigned: verdict == .valid))
+                list.append(
+                    Request(
+                        path: request.path, id: request.header("webhook-id") ?? "", body: String(decoding: request.body, as: UTF8.self),
+                        isSigned: verdict == .valid))
                 return list.count { $0.path == request.path }
             }
             return .init(answer(request.path, number))
@@ -115,7 +120,9 @@ final class World: Sendable {
     func wait(_ what: String, _ condition: () throws -> Bool) throws {
         let deadline = SystemClock.monotonicMilliseconds() + 40_000
         while try !condition() {
-            guard SystemClock.monotonicMilliseconds() < deadline else { throw KafkaError(.timedOut, "waited in vain: \(what); requests so far: \(requests.count)") }
+            guard SystemClock.monotonicMilliseconds() < deadline else {
+                throw KafkaError(.timedOut, "waited in vain: \(what); requests so far: \(requests.count)")
+            }
             _ = WakeUp.sleep(milliseconds: 10)
         }
     }
@@ -146,7 +153,11 @@ final class World: Sendable {
         var all: [(key: String, headers: [String: String], value: String?)] = []
         try TopicReader.scan(kafka, (0..<Int32(Self.partitions)).map { TopicPartition(topic, $0) }) { message in
             let headers = Dictionary(message.headers.map { ($0.name, String(decoding: $0.value, as: UTF8.self)) }) { first, _ in first }
-            all.append((message.key.map { String(decoding: $0, as: UTF8.self) } ?? "", headers, message.value.map { String(decoding: $0, as: UTF8.self) }))
+            all.append(
+                (
+                    message.key.map { String(decoding: $0, as: UTF8.self) } ?? "", headers,
+                    message.value.map { String(decoding: $0, as: UTF8.self) }
+                ))
         }
         return all
     }

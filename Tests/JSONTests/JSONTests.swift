@@ -5,18 +5,24 @@ struct JSONTests {
     static func isValid(_ text: [UInt8]) -> Bool { text.withUnsafeBytes { JSONScanner.isValid($0) } }
 
     @Test(arguments: [
-        "null", " true ", "false", "0", "-0", "1.5e+10", "1E400", "\"\"", "\"\\u00e4\\n\\\"\"", "[]", "[1,[2,{\"a\":[]}]]", "{}", "{\"a\":1,\"b\":{}}", "\"ä€😀\"",
+        "null", " true ", "false", "0", "-0", "1.5e+10", "1E400", "\"\"", "\"\\u00e4\\n\\\"\"", "[]", "[1,[2,{\"a\":[]}]]", "{}",
+        "{\"a\":1,\"b\":{}}", "\"ä€😀\"",
         "\t\r\n{ \"a\" : 1 }",
     ])
     func acceptsJSON(_ text: String) { #expect(Self.isValid(Array(text.utf8))) }
 
     @Test(arguments: [
-        "", " ", "nul", "True", "01", "-", "1.", ".5", "1e", "+1", "\"", "\"\\x\"", "\"\\u12\"", "[", "[1,]", "[1 2]", "{", "{\"a\"}", "{\"a\":}", "{a:1}", "{\"a\":1,}",
+        "", " ", "nul", "True", "01", "-", "1.", ".5", "1e", "+1", "\"", "\"\\x\"", "\"\\u12\"", "[", "[1,]", "[1 2]", "{", "{\"a\"}",
+        "{\"a\":}", "{a:1}", "{\"a\":1,}",
         "1 2", "\"a\nb\"", "'a'", "NaN", "[1}", "\u{feff}1",
     ])
     func refusesOtherThings(_ text: String) { #expect(!Self.isValid(Array(text.utf8))) }
 
-    @Test(arguments: [[0x22, 0xff, 0x22], [0x22, 0xc0, 0x80, 0x22], [0x22, 0xed, 0xa0, 0x80, 0x22], [0x22, 0xf4, 0x90, 0x80, 0x80, 0x22], [0x22, 0xe2, 0x82, 0x22]] as [[UInt8]])
+    @Test(
+        arguments: [
+            [0x22, 0xff, 0x22], [0x22, 0xc0, 0x80, 0x22], [0x22, 0xed, 0xa0, 0x80, 0x22], [0x22, 0xf4, 0x90, 0x80, 0x80, 0x22],
+            [0x22, 0xe2, 0x82, 0x22],
+        ] as [[UInt8]])
     func refusesBadUTF8(_ bytes: [UInt8]) { #expect(!Self.isValid(bytes)) }
 
     @Test func boundsItsDepth() {
@@ -42,7 +48,9 @@ struct JSONTests {
     }
 
     @Test func writesWhatItCanRead() throws {
-        let value = JSONValue.object([.init("k\n\"", "\u{1}\\\t"), .init("n", .integer(-5)), .init("e", .array([])), .init("o", .object([]))])
+        let value = JSONValue.object([
+            .init("k\n\"", "\u{1}\\\t"), .init("n", .integer(-5)), .init("e", .array([])), .init("o", .object([])),
+        ])
         #expect(try JSONValue.parse(value.text) == value)
         #expect(try JSONValue.parse(value.prettyText) == value)
     }

@@ -5,7 +5,9 @@ import Testing
 struct KafkaSettingsTests {
     @Test func aMisspeltPropertyIsNamed() {
         let settings = KafkaSettings(brokers: "127.0.0.1:1", properties: [("securty.protocol", "PLAINTEXT")])
-        #expect(throws: KafkaError(.configuration, "librdkafka has no property 'securty.protocol'; check its spelling")) { try settings.validate() }
+        #expect(throws: KafkaError(.configuration, "librdkafka has no property 'securty.protocol'; check its spelling")) {
+            try settings.validate()
+        }
     }
 
     @Test func aBadValueIsNotPrinted() {
@@ -15,12 +17,17 @@ struct KafkaSettingsTests {
         } catch { #expect(error.message.contains("security.protocol") && !error.message.contains("hunter2")) }
     }
 
-    @Test(arguments: ["acks", "enable.idempotence", "group.id", "auto.offset.reset", "partitioner"]) func whatDeliveryRestsOnIsReserved(_ name: String) {
+    @Test(arguments: ["acks", "enable.idempotence", "group.id", "auto.offset.reset", "partitioner"]) func whatDeliveryRestsOnIsReserved(
+        _ name: String
+    ) {
         #expect(throws: KafkaError.self) { try KafkaSettings(brokers: "127.0.0.1:1", properties: [(name, "1")]).validate() }
     }
 
     @Test func propertiesOfUsersAreAccepted() throws {
-        try KafkaSettings(brokers: "127.0.0.1:1", properties: [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "PLAIN"), ("sasl.username", "u"), ("sasl.password", "p")]).validate()
+        try KafkaSettings(
+            brokers: "127.0.0.1:1",
+            properties: [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "PLAIN"), ("sasl.username", "u"), ("sasl.password", "p")]
+        ).validate()
     }
 }
 
@@ -38,13 +45,19 @@ struct KafkaSettingsTests {
     }
 
     @Test func recordsSurviveTheTrip() throws {
-        let record = OutgoingRecord(topic: "one", partition: 0, key: Array("k".utf8), value: Array("v".utf8), headers: [("a", Array("1".utf8)), ("b", [0xff, 0x00])], timestampMilliseconds: 1_234)
-        let reports = try produce([record, OutgoingRecord(topic: "one", partition: 0, key: nil, value: nil), OutgoingRecord(topic: "one", partition: 0, key: nil, value: [])])
+        let record = OutgoingRecord(
+            topic: "one", partition: 0, key: Array("k".utf8), value: Array("v".utf8),
+            headers: [("a", Array("1".utf8)), ("b", [0xff, 0x00])], timestampMilliseconds: 1_234)
+        let reports = try produce([
+            record, OutgoingRecord(topic: "one", partition: 0, key: nil, value: nil),
+            OutgoingRecord(topic: "one", partition: 0, key: nil, value: []),
+        ])
         #expect(reports.map(\.offset) == [0, 1, 2] && reports.allSatisfy { $0.error == nil && $0.at.topic == "one" })
         var seen: [KafkaMessage] = []
         try TopicReader.scan(cluster.settings, [TopicPartition("one", 0)]) { seen.append($0) }
         #expect(seen.count == 3 && seen[0].key.map { Array($0) } == Array("k".utf8) && seen[0].value.map { Array($0) } == Array("v".utf8))
-        #expect(seen[0].headers.map(\.name) == ["a", "b"] && seen[0].headers[1].value == [0xff, 0x00] && seen[0].timestampMilliseconds == 1_234)
+        #expect(
+            seen[0].headers.map(\.name) == ["a", "b"] && seen[0].headers[1].value == [0xff, 0x00] && seen[0].timestampMilliseconds == 1_234)
         #expect(seen[1].key == nil && seen[1].value == nil && seen[2].value?.count == 0)
     }
 
@@ -94,7 +107,10 @@ struct KafkaSettingsTests {
             }
             if end == 5, read.count == 5 {
                 end = nil
-                _ = try consumer.commit([PartitionOffset(TopicPartition("one", 0), offset: 3, metadata: "w1:abc"), PartitionOffset(TopicPartition("t", 2), offset: 0, metadata: "x")])
+                _ = try consumer.commit([
+                    PartitionOffset(TopicPartition("one", 0), offset: 3, metadata: "w1:abc"),
+                    PartitionOffset(TopicPartition("t", 2), offset: 0, metadata: "x"),
+                ])
             }
             loop.wait(milliseconds: 20) { _ in }
             consumer.drainReady { _ in }

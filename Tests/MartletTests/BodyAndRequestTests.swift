@@ -5,7 +5,9 @@ import Testing
 import WebhookSigning
 
 struct BodyTests {
-    static func body(_ event: Event, _ format: Endpoint.BodyFormat) -> String { String(decoding: BodyComposer.compose(event, as: format, acceptedMilliseconds: 0).bytes, as: UTF8.self) }
+    static func body(_ event: Event, _ format: Endpoint.BodyFormat) -> String {
+        String(decoding: BodyComposer.compose(event, as: format, acceptedMilliseconds: 0).bytes, as: UTF8.self)
+    }
     static func event(_ contentType: String?, _ data: String?, time: String? = nil) -> Event {
         var event = Event(id: "1", source: "/s", type: "a\"b", contentType: contentType, data: data.map { Array($0.utf8) })
         event.time = time
@@ -13,11 +15,15 @@ struct BodyTests {
     }
 
     @Test func standardKeepsJSONAsSent() {
-        #expect(Self.body(Self.event("application/json", "{\"b\":1.10,\"a\":\"\\u00e4\"}", time: "T"), .standard) == "{\"type\":\"a\\\"b\",\"timestamp\":\"T\",\"data\":{\"b\":1.10,\"a\":\"\\u00e4\"}}")
+        #expect(
+            Self.body(Self.event("application/json", "{\"b\":1.10,\"a\":\"\\u00e4\"}", time: "T"), .standard)
+                == "{\"type\":\"a\\\"b\",\"timestamp\":\"T\",\"data\":{\"b\":1.10,\"a\":\"\\u00e4\"}}")
     }
 
     @Test func standardOfOtherContent() {
-        #expect(Self.body(Self.event("text/plain", "hi"), .standard) == "{\"type\":\"a\\\"b\",\"timestamp\":\"1970-01-01T00:00:00.000Z\",\"data_base64\":\"aGk=\"}")
+        #expect(
+            Self.body(Self.event("text/plain", "hi"), .standard)
+                == "{\"type\":\"a\\\"b\",\"timestamp\":\"1970-01-01T00:00:00.000Z\",\"data_base64\":\"aGk=\"}")
         #expect(Self.body(Self.event(nil, nil), .standard).hasSuffix(",\"data\":null}"))
         #expect(Self.body(Self.event(nil, "[1]"), .standard).hasSuffix(",\"data\":[1]}"))
         #expect(Self.body(Self.event(nil, "[1"), .standard).hasSuffix(",\"data_base64\":\"WzE=\"}"))
@@ -28,7 +34,9 @@ struct BodyTests {
         #expect(BodyComposer.compose(Self.event("text/plain", "hi"), as: .raw, acceptedMilliseconds: 0).contentType == "text/plain")
         #expect(Self.body(Self.event(nil, nil), .raw) == "")
         let structured = try JSONValue.parse(Self.body(Self.event("application/json", "{\"x\":1}", time: "T"), .cloudEventsStructured))
-        #expect(structured["specversion"]?.stringValue == "1.0" && structured["data"]?["x"]?.intValue == 1 && structured["time"]?.stringValue == "T")
+        #expect(
+            structured["specversion"]?.stringValue == "1.0" && structured["data"]?["x"]?.intValue == 1
+                && structured["time"]?.stringValue == "T")
     }
 }
 
@@ -41,7 +49,9 @@ struct DeliveryRequestTests {
     }
 
     static func headers(_ prepared: PreparedEndpoint, _ delivery: DeliveryHeaders, body: String = "{}") -> [String: String] {
-        let headers = Array(body.utf8).withUnsafeBytes { DeliveryRequest.headers(delivery, to: prepared, body: $0, nowSeconds: 1_700_000_000) }
+        let headers = Array(body.utf8).withUnsafeBytes {
+            DeliveryRequest.headers(delivery, to: prepared, body: $0, nowSeconds: 1_700_000_000)
+        }
         return Dictionary(uniqueKeysWithValues: headers.map { ($0.name, $0.value) })
     }
 
@@ -49,7 +59,10 @@ struct DeliveryRequestTests {
         let headers = Self.headers(Self.prepared(), DeliveryRecordTests.sample())
         #expect(headers["webhook-id"] == DeliveryRecordTests.sample().messageID && headers["webhook-timestamp"] == "1700000000")
         let verifier = Verifier(secrets: [try Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")])
-        #expect(verifier.verify(id: headers["webhook-id"], timestamp: "1700000000", signature: headers["webhook-signature"], body: Array("{}".utf8), nowSeconds: 1_700_000_000) == .valid)
+        #expect(
+            verifier.verify(
+                id: headers["webhook-id"], timestamp: "1700000000", signature: headers["webhook-signature"], body: Array("{}".utf8),
+                nowSeconds: 1_700_000_000) == .valid)
     }
 
     @Test func traceHeadersOnlyOnRequest() {
@@ -79,7 +92,10 @@ struct DeliveryRequestTests {
         #expect(Self.prepared().refusal == nil)
     }
 
-    @Test(arguments: ["Host", "content-length", "Webhook-Id", "x-forwarded-for", "proxy-authorization", "X-Amz-Date", "x-goog-meta-a", ":path", "a b", "", "a\r\nb", "ce-id"])
+    @Test(arguments: [
+        "Host", "content-length", "Webhook-Id", "x-forwarded-for", "proxy-authorization", "X-Amz-Date", "x-goog-meta-a", ":path", "a b", "",
+        "a\r\nb", "ce-id",
+    ])
     func reservedAndBadHeaderNames(_ name: String) { #expect(HeaderRules.firstRefusal([.init(name, "v")]) != nil) }
 
     @Test func badHeaderValues() {
@@ -94,7 +110,8 @@ struct DeliveryRequestTests {
 struct AttemptRecordTests {
     static func record(_ result: HTTPResult, _ verdict: AttemptVerdict) throws -> JSONValue {
         let record = AttemptRecord(
-            delivery: DeliveryRecordTests.sample(), url: "https://example.com/hook", attempt: 4, startedMilliseconds: 5, result: result, verdict: verdict, worker: "w")
+            delivery: DeliveryRecordTests.sample(), url: "https://example.com/hook", attempt: 4, startedMilliseconds: 5, result: result,
+            verdict: verdict, worker: "w")
         #expect(record.encoded.count <= AttemptRecord.limitBytes)
         return try JSONValue.parse(record.encoded)
     }
@@ -102,11 +119,17 @@ struct AttemptRecordTests {
     @Test func fieldsAreTheContracts() throws {
         var timings = Timings(total: 12_345)
         timings.connect = 1_000
-        let json = try Self.record(HTTPResult(token: 0, status: 503, excerpt: Array("busy\u{1}".utf8), timings: timings), .retry(atMilliseconds: 77))
-        let names = ["v", "deliveryId", "messageId", "endpointId", "tenant", "type", "url", "attempt", "startedMs", "durationMs", "status", "outcome", "errorClass", "error", "responseExcerpt", "nextAttemptMs", "deadReason", "worker", "traceId"]
+        let json = try Self.record(
+            HTTPResult(token: 0, status: 503, excerpt: Array("busy\u{1}".utf8), timings: timings), .retry(atMilliseconds: 77))
+        let names = [
+            "v", "deliveryId", "messageId", "endpointId", "tenant", "type", "url", "attempt", "startedMs", "durationMs", "status",
+            "outcome", "errorClass", "error", "responseExcerpt", "nextAttemptMs", "deadReason", "worker", "traceId",
+        ]
         #expect(json.members?.map(\.name) == names)
         #expect(json["durationMs"]?.text == "{\"total\":12,\"dns\":null,\"connect\":1,\"tls\":null,\"firstByte\":null}")
-        #expect(json["outcome"]?.stringValue == "retry" && json["errorClass"]?.stringValue == "status" && json["nextAttemptMs"]?.intValue == 77 && json["status"]?.intValue == 503)
+        #expect(
+            json["outcome"]?.stringValue == "retry" && json["errorClass"]?.stringValue == "status" && json["nextAttemptMs"]?.intValue == 77
+                && json["status"]?.intValue == 503)
         #expect(json["traceId"]?.stringValue == "0123456789abcdef0123456789abcdef" && json["deadReason"]?.isNull == true)
     }
 
@@ -114,7 +137,9 @@ struct AttemptRecordTests {
         let delivered = try Self.record(HTTPResult(token: 0, status: 200), .delivered)
         #expect(delivered["outcome"]?.stringValue == "delivered" && delivered["errorClass"]?.isNull == true)
         let dead = try Self.record(HTTPResult(token: 0, error: (.timeout, "x")), .dead(.exhausted))
-        #expect(dead["outcome"]?.stringValue == "dead" && dead["deadReason"]?.stringValue == "exhausted" && dead["errorClass"]?.stringValue == "timeout" && dead["status"]?.isNull == true)
+        #expect(
+            dead["outcome"]?.stringValue == "dead" && dead["deadReason"]?.stringValue == "exhausted"
+                && dead["errorClass"]?.stringValue == "timeout" && dead["status"]?.isNull == true)
     }
 
     @Test func excerptsAreMadeSafeAndTheSizeIsCapped() throws {

@@ -3,7 +3,9 @@ import Martlet
 import Testing
 
 /// `#require` can't take a call that mutates.
-private func must<Value>(_ value: Value?, _ location: SourceLocation = #_sourceLocation) throws -> Value { try #require(value, sourceLocation: location) }
+private func must<Value>(_ value: Value?, _ location: SourceLocation = #_sourceLocation) throws -> Value {
+    try #require(value, sourceLocation: location)
+}
 
 /// One lane, one endpoint's world: what an operator would notice, command by command.
 struct LaneTests {
@@ -41,16 +43,20 @@ struct LaneTests {
         }
 
         @discardableResult mutating func read(
-            _ endpoint: String = "ep", attempts: Int = 0, dueIn: Int64 = 0, age: Int64 = 0, registryOffset: Int64 = 0, isHome: Bool = true, from stream: StreamID = Bench.stream
+            _ endpoint: String = "ep", attempts: Int = 0, dueIn: Int64 = 0, age: Int64 = 0, registryOffset: Int64 = 0, isHome: Bool = true,
+            from stream: StreamID = Bench.stream
         ) -> RecordToken? {
             nextOffset += 1
             let facts = DeliveryFacts(
-                endpointID: endpoint, attempts: attempts, dueMilliseconds: now.wall + dueIn, ageFromMilliseconds: now.wall - age, registryOffset: registryOffset, bytes: 10, isHome: isHome)
+                endpointID: endpoint, attempts: attempts, dueMilliseconds: now.wall + dueIn, ageFromMilliseconds: now.wall - age,
+                registryOffset: registryOffset, bytes: 10, isHome: isHome)
             return core.received(stream, offset: nextOffset - 1, appendWall: now.wall, facts)
         }
 
         mutating func starts() -> [RecordToken] { core.takeCommands().compactMap { if case .start(let token) = $0 { token } else { nil } } }
-        mutating func produced() -> [Successor] { core.takeCommands().compactMap { if case .produce(_, let successor) = $0 { successor } else { nil } } }
+        mutating func produced() -> [Successor] {
+            core.takeCommands().compactMap { if case .produce(_, let successor) = $0 { successor } else { nil } }
+        }
         func committed() -> Int64? { core.commits(of: [Self.stream], onlyChanged: false).first?.offset }
     }
 
@@ -145,7 +151,14 @@ struct LaneTests {
         bench.core.attemptEnded(started[0], .gone, .success)
         let commands = bench.core.takeCommands()
         #expect(commands.contains(.produce(started[0], .dead(.gone, attempts: 1))))
-        #expect(commands.contains { if case .publishHealth(let record) = $0 { record.disabled?.reason == "gone" && record.disabled?.endpointVersion == 1 } else { false } })
+        #expect(
+            commands.contains {
+                if case .publishHealth(let record) = $0 {
+                    record.disabled?.reason == "gone" && record.disabled?.endpointVersion == 1
+                } else {
+                    false
+                }
+            })
         #expect(tokens.suffix(2).allSatisfy { commands.contains(.produce($0, .dead(.parked, attempts: 0))) })
         bench.read(attempts: 3)
         #expect(bench.produced() == [.dead(.parked, attempts: 3)])
@@ -243,7 +256,9 @@ struct LaneTests {
             running = try must(bench.starts().first)
             kinds += retried.contains(running) ? "r" : "f"
         }
-        #expect(kinds == "fffrffffrffffrffffrf" || kinds.split(separator: "r").allSatisfy { $0.count <= 4 } && kinds.filter { $0 == "r" }.count == 4, "\(kinds)")
+        #expect(
+            kinds == "fffrffffrffffrffffrf"
+                || kinds.split(separator: "r").allSatisfy { $0.count <= 4 } && kinds.filter { $0 == "r" }.count == 4, "\(kinds)")
     }
 
     @Test func withoutALeaseNothingStarts() throws {

@@ -11,7 +11,8 @@ struct IdentifierTests {
     }
 
     @Test func fieldsDoNotRunIntoEachOther() {
-        #expect(Identifiers.message(tenant: "a", source: "bc", eventID: "d") != Identifiers.message(tenant: "ab", source: "c", eventID: "d"))
+        #expect(
+            Identifiers.message(tenant: "a", source: "bc", eventID: "d") != Identifiers.message(tenant: "ab", source: "c", eventID: "d"))
     }
 
     @Test func newEndpointIDs() {
@@ -19,21 +20,32 @@ struct IdentifierTests {
         #expect(id.hasPrefix("ep_") && id.count == 29 && id != Identifiers.newEndpoint() && Identifiers.isName(id))
     }
 
-    @Test(arguments: ["", "a b", "ä", "a.b", String(repeating: "a", count: 65)]) func badNames(_ text: String) { #expect(!Identifiers.isName(text)) }
+    @Test(arguments: ["", "a b", "ä", "a.b", String(repeating: "a", count: 65)]) func badNames(_ text: String) {
+        #expect(!Identifiers.isName(text))
+    }
 }
 
 struct TimestampTests {
-    @Test(arguments: [(0, "1970-01-01T00:00:00.000Z"), (951_826_154_007, "2000-02-29T12:09:14.007Z"), (1_795_258_320_123, "2026-11-21T10:52:00.123Z"), (-1, "1969-12-31T23:59:59.999Z")] as [(Int64, String)])
+    @Test(
+        arguments: [
+            (0, "1970-01-01T00:00:00.000Z"), (951_826_154_007, "2000-02-29T12:09:14.007Z"), (1_795_258_320_123, "2026-11-21T10:52:00.123Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+        ] as [(Int64, String)])
     func rfc3339(_ milliseconds: Int64, _ text: String) { #expect(Timestamp.text(milliseconds: milliseconds) == text) }
 
     @Test func httpDates() {
         #expect(Timestamp.httpDate("Sun, 06 Nov 1994 08:49:37 GMT") == 784_111_777_000)
-        for bad in ["", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nox 1994 08:49:37 GMT", "Sun, 32 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 25:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT"] {
+        for bad in [
+            "", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nox 1994 08:49:37 GMT", "Sun, 32 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 25:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT",
+        ] {
             #expect(Timestamp.httpDate(bad) == nil, "\(bad)")
         }
     }
 
-    @Test(arguments: [("17", 17_000), ("0", 0), ("Sun, 06 Nov 1994 08:49:37 GMT", 7_000)] as [(String, Int64)]) func retryAfter(_ text: String, _ milliseconds: Int64) {
+    @Test(arguments: [("17", 17_000), ("0", 0), ("Sun, 06 Nov 1994 08:49:37 GMT", 7_000)] as [(String, Int64)]) func retryAfter(
+        _ text: String, _ milliseconds: Int64
+    ) {
         #expect(RetryAfter.milliseconds(text, nowMilliseconds: 784_111_770_000) == milliseconds)
     }
 
@@ -50,20 +62,31 @@ struct EventTests {
         }
         return try run { value in
             try Event(
-                headers: { take in for (name, value) in headers { Array(name.utf8).withUnsafeBytes { name in value.withUnsafeBytes { take(name, $0) } } } },
+                headers: { take in
+                    for (name, value) in headers { Array(name.utf8).withUnsafeBytes { name in value.withUnsafeBytes { take(name, $0) } } }
+                },
                 value: value)
         }
     }
 
-    static func decode(_ headers: KeyValuePairs<String, String>, _ value: String?) throws -> Event { try decode(headers.map { ($0.key, Array($0.value.utf8)) }, value) }
+    static func decode(_ headers: KeyValuePairs<String, String>, _ value: String?) throws -> Event {
+        try decode(headers.map { ($0.key, Array($0.value.utf8)) }, value)
+    }
 
-    static let minimal: [(String, [UInt8])] = [("ce_specversion", "1.0"), ("ce_id", "1"), ("ce_source", "/s"), ("ce_type", "t")].map { ($0.0, Array($0.1.utf8)) }
+    static let minimal: [(String, [UInt8])] = [("ce_specversion", "1.0"), ("ce_id", "1"), ("ce_source", "/s"), ("ce_type", "t")].map {
+        ($0.0, Array($0.1.utf8))
+    }
 
     @Test func binaryMode() throws {
         let event = try Self.decode(
-            ["ce_specversion": "1.0", "ce_id": "1", "ce_source": "/s", "ce_type": "t.u", "ce_tenant": "acme", "ce_time": "whenever", "ce_subject": "ü", "content-type": "application/json", "traceparent": "00-x", "other": "\u{0}"],
+            [
+                "ce_specversion": "1.0", "ce_id": "1", "ce_source": "/s", "ce_type": "t.u", "ce_tenant": "acme", "ce_time": "whenever",
+                "ce_subject": "ü", "content-type": "application/json", "traceparent": "00-x", "other": "\u{0}",
+            ],
             "{\"a\":1.0}")
-        #expect(event.tenant == "acme" && event.time == "whenever" && event.subject == "ü" && event.traceParent == "00-x" && event.data == Array("{\"a\":1.0}".utf8))
+        #expect(
+            event.tenant == "acme" && event.time == "whenever" && event.subject == "ü" && event.traceParent == "00-x"
+                && event.data == Array("{\"a\":1.0}".utf8))
     }
 
     @Test func whatIsWrittenCanBeRead() throws {
@@ -74,12 +97,15 @@ struct EventTests {
 
     @Test func aNullValueIsAnEventWithoutData() throws { #expect(try Self.decode(Self.minimal, nil).data == nil) }
 
-    @Test func headersOfOthersMayHoldAnything() throws { #expect(try Self.decode(Self.minimal + [("x-binary", [0xff, 0x00])], "x").id == "1") }
+    @Test func headersOfOthersMayHoldAnything() throws {
+        #expect(try Self.decode(Self.minimal + [("x-binary", [0xff, 0x00])], "x").id == "1")
+    }
 
     @Test func structuredMode() throws {
         let event = try Self.decode(
             ["content-type": "Application/CloudEvents+JSON; charset=utf-8"],
-            " {\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/s\",\"type\":\"t\",\"tenant\":\"acme\",\"extension\":{\"x\":1},\"data\": {\"b\":1.10, \"a\":\"\\u00e4\"} }")
+            " {\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/s\",\"type\":\"t\",\"tenant\":\"acme\",\"extension\":{\"x\":1},\"data\": {\"b\":1.10, \"a\":\"\\u00e4\"} }"
+        )
         #expect(event.tenant == "acme" && event.contentType == "application/json")
         // Bytes as sent: order, numbers and escapes.
         #expect(event.data == Array("{\"b\":1.10, \"a\":\"\\u00e4\"}".utf8))
@@ -131,7 +157,9 @@ struct EventTests {
 
 struct DeliveryRecordTests {
     static func read(_ headers: [(name: String, value: [UInt8])]) throws -> DeliveryHeaders {
-        try DeliveryHeaders { take in for header in headers { Array(header.name.utf8).withUnsafeBytes { name in header.value.withUnsafeBytes { take(name, $0) } } } }
+        try DeliveryHeaders { take in
+            for header in headers { Array(header.name.utf8).withUnsafeBytes { name in header.value.withUnsafeBytes { take(name, $0) } } }
+        }
     }
 
     static func sample() -> DeliveryHeaders {
@@ -140,7 +168,9 @@ struct DeliveryRecordTests {
         (headers.firstMilliseconds, headers.ageFromMilliseconds, headers.origin, headers.registryOffset) = (1, 2, "martlet.events/0/7", 9)
         (headers.rewrites, headers.lastStatus, headers.lastError, headers.replayedFrom) = (4, 503, "status 503", "martlet.dlq/1/2")
         (headers.eventID, headers.source, headers.type, headers.tenant) = ("1", "/s", "t", "acme")
-        (headers.time, headers.subject, headers.contentType, headers.traceParent) = ("now", "s", "application/json", "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01")
+        (headers.time, headers.subject, headers.contentType, headers.traceParent) = (
+            "now", "s", "application/json", "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
+        )
         return headers
     }
 
@@ -148,7 +178,11 @@ struct DeliveryRecordTests {
 
     @Test func namesAreTheContracts() {
         let names = Set(Self.sample().encoded.map(\.name))
-        for name in ["martlet-delivery-id", "martlet-endpoint-id", "martlet-attempt", "martlet-due-ms", "martlet-first-ms", "martlet-age-from-ms", "martlet-origin", "martlet-registry-offset", "martlet-rewrites", "martlet-last-status", "martlet-last-error", "martlet-replayed-from"] {
+        for name in [
+            "martlet-delivery-id", "martlet-endpoint-id", "martlet-attempt", "martlet-due-ms", "martlet-first-ms", "martlet-age-from-ms",
+            "martlet-origin", "martlet-registry-offset", "martlet-rewrites", "martlet-last-status", "martlet-last-error",
+            "martlet-replayed-from",
+        ] {
             #expect(names.contains(name))
         }
     }
@@ -169,10 +203,14 @@ struct DeliveryRecordTests {
 
     @Test func deadLettersCarryEverything() {
         let body = Array("{}".utf8)
-        let letter = body.withUnsafeBytes { DeadLetter.letter(Self.sample(), reason: .exhausted, body: $0, source: ("martlet.deliveries", 5, 99)) }
+        let letter = body.withUnsafeBytes {
+            DeadLetter.letter(Self.sample(), reason: .exhausted, body: $0, source: ("martlet.deliveries", 5, 99))
+        }
         let headers = Dictionary(uniqueKeysWithValues: letter.headers.map { ($0.name, String(decoding: $0.value, as: UTF8.self)) })
         #expect(letter.key == "dlv_1" && letter.body == body)
-        #expect(headers["martlet-reason"] == "exhausted" && headers["__connect.errors.topic"] == "martlet.deliveries" && headers["__connect.errors.partition"] == "5" && headers["__connect.errors.offset"] == "99")
+        #expect(
+            headers["martlet-reason"] == "exhausted" && headers["__connect.errors.topic"] == "martlet.deliveries"
+                && headers["__connect.errors.partition"] == "5" && headers["__connect.errors.offset"] == "99")
         #expect(headers["ce_type"] == "t" && headers["martlet-truncated"] == nil)
     }
 
@@ -185,7 +223,8 @@ struct DeliveryRecordTests {
 
     @Test func poisonLettersKeepWhatCouldBeRead() {
         let letter = DeadLetter.poison(
-            "ce_id is missing", headers: [("ce_type", Array("t".utf8)), ("x", [0xff]), ("ce_big", [UInt8](repeating: 65, count: 9_000))], body: nil, source: ("martlet.events", 3, 42), nowMilliseconds: 5)
+            "ce_id is missing", headers: [("ce_type", Array("t".utf8)), ("x", [0xff]), ("ce_big", [UInt8](repeating: 65, count: 9_000))],
+            body: nil, source: ("martlet.events", 3, 42), nowMilliseconds: 5)
         #expect(letter.key == "poi_m7u3yfeuxp3mpqko4eojwh2p4e" && letter.body == nil)
         let names = letter.headers.map(\.name)
         #expect(names.contains("ce_type") && !names.contains("x") && !names.contains("ce_big"))

@@ -5,8 +5,13 @@ import Martlet
 import Testing
 
 struct TypePatternTests {
-    @Test(arguments: [("order.*", "order.created", true), ("order.*", "order.item.added", true), ("order.*", "order", false), ("order.*", "order.", false), ("order.*", "orders.x", false), ("a.b", "a.b", true), ("a.b", "A.b", false), ("*", "anything", true)])
-    func matches(_ pattern: String, _ type: String, _ expected: Bool) throws { #expect(try #require(TypePattern(pattern)).matches(type) == expected) }
+    @Test(arguments: [
+        ("order.*", "order.created", true), ("order.*", "order.item.added", true), ("order.*", "order", false),
+        ("order.*", "order.", false), ("order.*", "orders.x", false), ("a.b", "a.b", true), ("a.b", "A.b", false), ("*", "anything", true),
+    ])
+    func matches(_ pattern: String, _ type: String, _ expected: Bool) throws {
+        #expect(try #require(TypePattern(pattern)).matches(type) == expected)
+    }
 
     @Test(arguments: ["", "a*", "*.a", "a.*.b", ".*", "**"]) func refuses(_ text: String) { #expect(TypePattern(text) == nil) }
 }
@@ -22,7 +27,9 @@ struct SubscriptionIndexTests {
             let id = "ep_\(Int.random(in: 0..<40, using: &generator))"
             if let (tenant, old) = endpoints.removeValue(forKey: id) { index.remove(id, tenant: tenant, types: old) }
             if round % 3 != 0 {
-                let chosen = patterns.shuffled(using: &generator).prefix(Int.random(in: 1...3, using: &generator)).compactMap { TypePattern($0) }
+                let chosen = patterns.shuffled(using: &generator).prefix(Int.random(in: 1...3, using: &generator)).compactMap {
+                    TypePattern($0)
+                }
                 let tenant = "t\(Int.random(in: 0..<2, using: &generator))"
                 endpoints[id] = (tenant, chosen)
                 index.insert(id, tenant: tenant, types: chosen)
@@ -54,8 +61,10 @@ struct EndpointCodingTests {
     }
 
     @Test(arguments: [
-        ("\"v\":1", "\"v\":2", "newer"), ("\"id\":\"ep_1\"", "\"id\":\"a b\"", "id"), ("\"ordering\":\"none\"", "\"ordering\":\"strict\"", "ordering"), ("[\"order.*\"]", "[]", "types"),
-        ("[1000]", "[0]", "scheduleMs"), ("\"state\":\"paused\"", "\"state\":\"off\"", "enabled, paused, disabled"), ("\"plain\":", "\"sealed\":", "sealed"), ("60000", "\"7d\"", "whole number"),
+        ("\"v\":1", "\"v\":2", "newer"), ("\"id\":\"ep_1\"", "\"id\":\"a b\"", "id"),
+        ("\"ordering\":\"none\"", "\"ordering\":\"strict\"", "ordering"), ("[\"order.*\"]", "[]", "types"),
+        ("[1000]", "[0]", "scheduleMs"), ("\"state\":\"paused\"", "\"state\":\"off\"", "enabled, paused, disabled"),
+        ("\"plain\":", "\"sealed\":", "sealed"), ("60000", "\"7d\"", "whole number"),
         ("\"metadata\"", "\"auth\"", "auth"), ("\"url\":\"https://example.com/a\",", "", "url"), ("\"n\":5,", "", "rate"),
     ])
     func saysWhatIsWrong(_ old: String, _ new: String, _ part: String) throws {
@@ -83,21 +92,28 @@ struct EndpointCodingTests {
 }
 
 struct RegistryTests {
-    static func apply(_ registry: inout Registry, _ offset: Int64, _ id: String, _ value: String?, headers: [(name: String, value: [UInt8])] = []) -> Registry.Change {
-        func run(_ bytes: UnsafeRawBufferPointer?) -> Registry.Change { registry.apply(offset: offset, key: Array(id.utf8), value: bytes, headers: headers, nowMilliseconds: 0) }
+    static func apply(
+        _ registry: inout Registry, _ offset: Int64, _ id: String, _ value: String?, headers: [(name: String, value: [UInt8])] = []
+    ) -> Registry.Change {
+        func run(_ bytes: UnsafeRawBufferPointer?) -> Registry.Change {
+            registry.apply(offset: offset, key: Array(id.utf8), value: bytes, headers: headers, nowMilliseconds: 0)
+        }
         guard let value else { return run(nil) }
         return Array(value.utf8).withUnsafeBytes { run($0) }
     }
 
     static let broken = "{\"v\":9,\"id\":\"ep_1\"}"
-    static let headers: [(name: String, value: [UInt8])] = [("tenant", Array("acme".utf8)), ("types", Array("order.*,x".utf8)), ("version", Array("2".utf8))]
+    static let headers: [(name: String, value: [UInt8])] = [
+        ("tenant", Array("acme".utf8)), ("types", Array("order.*,x".utf8)), ("version", Array("2".utf8)),
+    ]
 
     @Test func setsMatchesAndDeletes() {
         var registry = Registry(rules: .init())
         _ = Self.apply(&registry, 4, "ep_1", EndpointCodingTests.full)
         #expect(registry.position == 5 && registry.index.matches(tenant: "acme", type: "order.created") == ["ep_1"])
         _ = Self.apply(&registry, 9, "ep_1", nil)
-        #expect(registry.position == 10 && registry.entries.isEmpty && registry.index.matches(tenant: "acme", type: "order.created").isEmpty)
+        #expect(
+            registry.position == 10 && registry.entries.isEmpty && registry.index.matches(tenant: "acme", type: "order.created").isEmpty)
     }
 
     @Test func anUnreadableRecordKeepsItsOldVersion() {
@@ -113,19 +129,28 @@ struct RegistryTests {
     @Test func anUnreadableRecordWithoutAnOldVersionIsMatchedByItsHeadersAndParked() {
         var registry = Registry(rules: .init())
         _ = Self.apply(&registry, 0, "ep_1", Self.broken, headers: Self.headers)
-        #expect(registry.index.matches(tenant: "acme", type: "order.created") == ["ep_1"] && registry.index.matches(tenant: "acme", type: "x") == ["ep_1"])
+        #expect(
+            registry.index.matches(tenant: "acme", type: "order.created") == ["ep_1"]
+                && registry.index.matches(tenant: "acme", type: "x") == ["ep_1"])
         #expect(registry.entries["ep_1"]?.prepared == nil)
         guard case .unreadable(_, _, let now) = Self.apply(&registry, 1, "ep_2", "not json") else {
             Issue.record("read")
             return
         }
         #expect(now == nil)
-        if case .unreadable = Self.apply(&registry, 2, "ep_3", EndpointCodingTests.full) {} else { Issue.record("a wrong key was accepted") }
+        if case .unreadable = Self.apply(&registry, 2, "ep_3", EndpointCodingTests.full) {
+        } else {
+            Issue.record("a wrong key was accepted")
+        }
     }
 }
 
 struct PartitioningTests {
     /// librdkafka's own murmur2 values for these keys (rdmurmur2.c's unit test).
-    @Test(arguments: [("kafka", 0xd067_cf64), ("giberish123456789", 0x8f55_2b0c), ("1234", 0x9fc9_7b14), ("234", 0xe7c0_09ca), ("34", 0x8739_30da), ("4", 0x5a4b_5ca1), ("PreAmbleWillBeRemoved,ThePrePartThatIs", 0x7842_4f1c)] as [(String, UInt32)])
+    @Test(
+        arguments: [
+            ("kafka", 0xd067_cf64), ("giberish123456789", 0x8f55_2b0c), ("1234", 0x9fc9_7b14), ("234", 0xe7c0_09ca), ("34", 0x8739_30da),
+            ("4", 0x5a4b_5ca1), ("PreAmbleWillBeRemoved,ThePrePartThatIs", 0x7842_4f1c),
+        ] as [(String, UInt32)])
     func murmur2(_ key: String, _ hash: UInt32) { #expect(Murmur2.hash(Array(key.utf8)) == hash) }
 }

@@ -105,7 +105,9 @@ struct CommitMetadataTests {
         #expect(!incomplete.contains(decoded.highestCompleted) && decoded.highestCompleted <= incomplete[decoded.incomplete.count])
     }
 
-    @Test(arguments: ["w1:", "w1:!!!", "w1:gA", "w1:AA", "w1:____________________"]) func anUnreadableWatermarkIsIgnoredAndTold(_ text: String) throws {
+    @Test(arguments: ["w1:", "w1:!!!", "w1:gA", "w1:AA", "w1:____________________"]) func anUnreadableWatermarkIsIgnoredAndTold(
+        _ text: String
+    ) throws {
         let (metadata, unreadable) = try CommitMetadata.decode(text, committed: 5)
         #expect(metadata.completed == nil && unreadable)
     }
@@ -154,7 +156,13 @@ struct RetryTests {
 
     @Test(arguments: ["", "5", "s", "0s", "-5s", "1.5s", "1d"]) func badTiers(_ name: String) { #expect(RetryTier(name: name) == nil) }
 
-    @Test(arguments: [(200, .delivered, .success), (204, .delivered, .success), (410, .gone, .success), (301, .retry(hintMilliseconds: nil), .success), (404, .retry(hintMilliseconds: nil), .success), (408, .retry(hintMilliseconds: nil), .failure), (429, .retry(hintMilliseconds: 9_000), .failure), (503, .retry(hintMilliseconds: 9_000), .failure), (500, .retry(hintMilliseconds: nil), .failure)] as [(Int, AttemptOutcome, AttemptOutcome.BreakerSignal)])
+    @Test(
+        arguments: [
+            (200, .delivered, .success), (204, .delivered, .success), (410, .gone, .success),
+            (301, .retry(hintMilliseconds: nil), .success), (404, .retry(hintMilliseconds: nil), .success),
+            (408, .retry(hintMilliseconds: nil), .failure), (429, .retry(hintMilliseconds: 9_000), .failure),
+            (503, .retry(hintMilliseconds: 9_000), .failure), (500, .retry(hintMilliseconds: nil), .failure),
+        ] as [(Int, AttemptOutcome, AttemptOutcome.BreakerSignal)])
     func statuses(_ status: Int, _ outcome: AttemptOutcome, _ signal: AttemptOutcome.BreakerSignal) {
         let (found, foundSignal) = AttemptOutcome.classify(HTTPResult(token: 0, status: status, retryAfter: "9"), nowMilliseconds: 0)
         #expect(found == outcome && foundSignal == signal)
@@ -162,7 +170,8 @@ struct RetryTests {
 
     @Test(arguments: ErrorClass.allCases) func transportErrorsRetry(_ kind: ErrorClass) {
         let (outcome, signal) = AttemptOutcome.classify(HTTPResult(token: 0, status: 200, error: (kind, "")), nowMilliseconds: 0)
-        #expect(kind == .cancelled ? outcome == .cancelled && signal == .none : outcome == .retry(hintMilliseconds: nil) && signal == .failure)
+        #expect(
+            kind == .cancelled ? outcome == .cancelled && signal == .none : outcome == .retry(hintMilliseconds: nil) && signal == .failure)
     }
 }
 
@@ -177,7 +186,9 @@ struct LimiterTests {
                 if earliest <= now {
                     limiter.charge(now: now)
                     starts.append(now)
-                } else { now = earliest }
+                } else {
+                    now = earliest
+                }
             }
             for (index, start) in starts.enumerated() {
                 let inWindow = starts[index...].prefix { $0 < start + 1_000 }.count

@@ -9,7 +9,8 @@ struct CommandLineParserTests {
                 Command(
                     "send", "Sends.",
                     flags: [
-                        Flag("brokers", short: "b", "LIST", "where", repeated: true), Flag("count", "N", "how many", default: "3"), Flag("force", short: "f", "anyway"),
+                        Flag("brokers", short: "b", "LIST", "where", repeated: true), Flag("count", "N", "how many", default: "3"),
+                        Flag("force", short: "f", "anyway"),
                         Flag("format", "F", "shape", default: "text", choices: ["text", "json"]),
                         Flag("kafka", "NAME=VALUE", "properties", repeated: true, isCommaSeparated: false, secret: true),
                     ], positionals: [Positional("WHAT", "the thing")]
@@ -48,7 +49,8 @@ struct CommandLineParserTests {
     }
 
     @Test(arguments: [
-        (["snd"], "did you mean 'send'"), (["send", "x", "--cuont", "1"], "did you mean '--count'"), (["send", "x", "--count"], "needs a value"),
+        (["snd"], "did you mean 'send'"), (["send", "x", "--cuont", "1"], "did you mean '--count'"),
+        (["send", "x", "--count"], "needs a value"),
         (["send"], "needs WHAT"), (["send", "x", "y"], "doesn't take 'y'"), (["send", "x", "--format", "xml"], "one of text, json"),
         (["send", "x", "--force=maybe"], "takes no value"), (["group", "x"], "isn't a command of 'tool group'"),
     ])
@@ -59,7 +61,10 @@ struct CommandLineParserTests {
         } catch { #expect("\(error)".contains(part), "\(error)") }
     }
 
-    @Test(arguments: [("cuont: 1", "did you mean 'count'"), ("count: [1]", "can't be a list"), ("- a", "expected 'name: value'"), ("a: 1\na: 2", "line 2"), ("format: xml", "from file f.yaml")])
+    @Test(arguments: [
+        ("cuont: 1", "did you mean 'count'"), ("count: [1]", "can't be a list"), ("- a", "expected 'name: value'"),
+        ("a: 1\na: 2", "line 2"), ("format: xml", "from file f.yaml"),
+    ])
     func explainsMistakesOfTheFile(_ file: String, _ part: String) {
         do {
             _ = try Self.parse(["send", "x", "-c", "f.yaml"], file: file)
@@ -73,7 +78,9 @@ struct CommandLineParserTests {
             return
         }
         let text = HelpPage(coloured: false).text(path, globals: Self.parser.globals)
-        for part in ["Usage", "tool send WHAT [flags]", "-b, --brokers LIST", "[default: 3]", "(text, json)", "[repeatable]", "--config FILE"] { #expect(text.contains(part), "\(part) in \(text)") }
+        for part in [
+            "Usage", "tool send WHAT [flags]", "-b, --brokers LIST", "[default: 3]", "(text, json)", "[repeatable]", "--config FILE",
+        ] { #expect(text.contains(part), "\(part) in \(text)") }
         #expect(text.split(separator: "\n").allSatisfy { $0.count <= 100 })
     }
 
@@ -83,7 +90,9 @@ struct CommandLineParserTests {
         #expect(Quantity.milliseconds(Quantity.text(milliseconds: milliseconds)) == milliseconds)
     }
 
-    @Test(arguments: ["", "5", "s", "-5s", "1.5s", "5 s", "99999999999999999999d", "9223372036854775807h"]) func badDurations(_ text: String) { #expect(Quantity.milliseconds(text) == nil) }
+    @Test(arguments: ["", "5", "s", "-5s", "1.5s", "5 s", "99999999999999999999d", "9223372036854775807h"]) func badDurations(
+        _ text: String
+    ) { #expect(Quantity.milliseconds(text) == nil) }
 
     @Test(arguments: Completion.shells) func completionNamesEverything(_ shell: String) throws {
         let script = try #require(Completion.script(shell: shell, root: Self.parser.root, globals: Self.parser.globals))

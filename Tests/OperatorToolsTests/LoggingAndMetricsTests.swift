@@ -22,7 +22,8 @@ struct LoggingTests {
         let lines = Lines()
         Logger(format: .json, write: lines.add).error("say \"x\"\n", ["a": "b\n"])
         let value = try JSONValue.parse(lines.text[0])
-        #expect(value["level"]?.stringValue == "error" && value["message"]?.stringValue == "say \"x\"\n" && value["a"]?.stringValue == "b\n")
+        #expect(
+            value["level"]?.stringValue == "error" && value["message"]?.stringValue == "say \"x\"\n" && value["a"]?.stringValue == "b\n")
         #expect(lines.text[0].filter { $0 == "\n" }.count == 1)
     }
 
@@ -46,7 +47,8 @@ struct MetricsTests {
         page.family("x_seconds", .histogram, "help")
         page.histogram("x_seconds", bounds: histogram.boundsSeconds, histogram.snapshot)
         #expect(
-            page.text == "# HELP x_seconds help\n# TYPE x_seconds histogram\nx_seconds_bucket{le=\"0.01\"} 2\nx_seconds_bucket{le=\"0.1\"} 3\nx_seconds_bucket{le=\"1\"} 3\nx_seconds_bucket{le=\"+Inf\"} 4\nx_seconds_sum 2.065\nx_seconds_count 4\n"
+            page.text
+                == "# HELP x_seconds help\n# TYPE x_seconds histogram\nx_seconds_bucket{le=\"0.01\"} 2\nx_seconds_bucket{le=\"0.1\"} 3\nx_seconds_bucket{le=\"1\"} 3\nx_seconds_bucket{le=\"+Inf\"} 4\nx_seconds_sum 2.065\nx_seconds_count 4\n"
         )
     }
 

@@ -74,7 +74,9 @@ public struct FanOutProgress: Sendable {
         public var stream: StreamID
         public var offset: Int64
         public var metadata: String
-        public init(stream: StreamID, offset: Int64, metadata: String) { (self.stream, self.offset, self.metadata) = (stream, offset, metadata) }
+        public init(stream: StreamID, offset: Int64, metadata: String) {
+            (self.stream, self.offset, self.metadata) = (stream, offset, metadata)
+        }
     }
 
     private var events: [Event?] = []
