@@ -49,13 +49,12 @@ public struct KafkaSettings: Sendable {
             rd_kafka_conf_destroy(configuration)
             throw error
         }
-        if let log {
-            // Lives as long as the process: librdkafka's threads may log until the handle is gone.
-            rd_kafka_conf_set_opaque(configuration, Unmanaged.passRetained(LogSink(log)).toOpaque())
-            rd_kafka_conf_set_log_cb(configuration) { handle, level, _, text in
-                guard let handle, let text, let opaque = rd_kafka_opaque(handle) else { return }
-                Unmanaged<LogSink>.fromOpaque(opaque).takeUnretainedValue().write(Int(level), String(cString: text))
-            }
+        // Without a sink librdkafka would write to standard error. It lives as long as the process: librdkafka's threads may log until the
+        // handle is gone.
+        rd_kafka_conf_set_opaque(configuration, Unmanaged.passRetained(LogSink(log ?? { _, _ in })).toOpaque())
+        rd_kafka_conf_set_log_cb(configuration) { handle, level, _, text in
+            guard let handle, let text, let opaque = rd_kafka_opaque(handle) else { return }
+            Unmanaged<LogSink>.fromOpaque(opaque).takeUnretainedValue().write(Int(level), String(cString: text))
         }
         return configuration
     }

@@ -120,7 +120,9 @@ public final class Producer {
             wait = 0
             deliver(event, body)
         }
-        if fatal { rebuild(body) }
+        // The error event may come late, or not at all.
+        var reason: CChar = 0
+        if fatal || rd_kafka_fatal_error(handle, &reason, 1) != RD_KAFKA_RESP_ERR_NO_ERROR { rebuild(body) }
     }
 
     private func deliver(_ event: OpaquePointer, _ body: (Report) -> Void) {
@@ -170,6 +172,9 @@ public final class Producer {
         topics[name] = made
         return made
     }
+
+    /// For tests: what librdkafka would do after an error that it can't recover from.
+    func injectFatalError() { rd_kafka_test_fatal_error(handle, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "test") }
 
     private var isClosed = false
 

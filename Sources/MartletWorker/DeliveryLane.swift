@@ -46,7 +46,9 @@ final class DeliveryLane {
 
     private var pendingAssignment: [TopicPartition]?
     private var nextAssignmentTry: Int64 = 0
-    private var revoking: (streams: [StreamID], deadline: Int64, isCommitted: Bool)?
+    /// After a refused commit the next one waits a moment.
+    private var nextCommit: Int64 = 0
+    private var revoking: (streams: [StreamID], deadline: Int64, isCommitted: Bool, isLost: Bool)?
     /// Partitions whose health is still being read: nothing else of them is.
     private var restoring: Set<Int32> = []
     private var commits: [StreamID: LaneStateMachine.Commit] = [:]
@@ -171,7 +173,9 @@ final class DeliveryLane {
                 nextAssignmentTry = 0
             case .revoked(_, let lost): beginRevoke(lost: lost)
             case .committed(let sent, let offsets): committed(sent, offsets)
-            case .commitFailed(let error): log.debug("commit refused", ["error": .string("\(error)")])
+            case .commitFailed(let error):
+                nextCommit = now.monotonic + 500
+                log.debug("commit refused", ["error": .string("\(error)")])
             case .failed(let error): groupFailed(error)
             }
         }
@@ -241,7 +245,7 @@ final class DeliveryLane {
             log.warning("partitions lost: the group gave them to others", ["streams": .integer(streams.count)])
             core.loseLease()
         }
-        revoking = (streams, lost ? now.monotonic : now.monotonic + Self.revokeWaitMilliseconds, lost)
+        revoking = (streams, lost ? now.monotonic : now.monotonic + Self.revokeWaitMilliseconds, lost, lost)
     }
 
     /// Waits for what is in flight, commits once more, lets go.
@@ -268,17 +272,20 @@ final class DeliveryLane {
     // MARK: commits
 
     private func commitIfDue() {
-        guard revoking == nil, !member.isCommitting else { return }
+        guard revoking == nil, !member.isCommitting, now.monotonic >= nextCommit else { return }
         send(core.commitsDue())
     }
 
     private func send(_ due: [LaneStateMachine.Commit]) {
         guard !due.isEmpty else { return }
         for commit in due { commits[commit.stream] = commit }
-        let offsets = due.map {
+        member.commit(offsets(due), nowMonotonic: now.monotonic)
+    }
+
+    private func offsets(_ due: [LaneStateMachine.Commit]) -> [PartitionOffset] {
+        due.map {
             PartitionOffset(TopicPartition(laneTopics[$0.stream.topic], $0.stream.partition), offset: $0.offset, metadata: $0.metadata)
         }
-        member.commit(offsets, nowMonotonic: now.monotonic)
     }
 
     private func committed(_ sent: Int64, _ offsets: [PartitionOffset]) {
@@ -352,34 +359,9 @@ final class DeliveryLane {
     private func finish(isDrained: Bool) -> End {
         _ = producer.flush(milliseconds: 5_000) { report($0) }
         execute()
-        let deadline = SystemClock.monotonicMilliseconds() + 5_000
-        while member.isCommitting, now.monotonic < deadline { turnGroupOnly() }
-        if revoking == nil { send(core.commits(of: core.ownedStreams, onlyChanged: true)) }
-        while member.isCommitting, now.monotonic < deadline { turnGroupOnly() }
+        member.leave(isLost: revoking?.isLost ?? false, log) { [self] in offsets(core.commits(of: core.ownedStreams, onlyChanged: false)) }
         metrics.take(core.counters)
-        member.consumer.beginClose()
-        while !member.consumer.isClosed, now.monotonic < deadline + 5_000 {
-            turnGroupOnly()
-            if revoking != nil {
-                revoking = nil
-                core.disown(core.ownedStreams)
-                member.unassign()
-            }
-        }
         return isDrained ? .drained : .drainIncomplete
-    }
-
-    private func turnGroupOnly() {
-        loop.wait(milliseconds: 10) { _ in }
-        now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: SystemClock.wallMilliseconds())
-        member.poll(nowMonotonic: now.monotonic) { event in
-            switch event {
-            case .committed(let sent, let offsets): committed(sent, offsets)
-            case .revoked: revoking = (core.ownedStreams, 0, true)
-            case .assigned: member.unassign()
-            case .commitFailed(let error), .failed(let error): log.warning("while ending", ["error": .string("\(error)")])
-            }
-        }
     }
 
     /// `0-3,7`.

@@ -59,7 +59,7 @@ final class FanOutStage {
     private var mustRestart = false
     private var pendingAssignment: [TopicPartition]?
     private var nextAssignmentTry: Int64 = 0
-    private var revoking: (deadline: Int64, isCommitted: Bool)?
+    private var revoking: (deadline: Int64, isCommitted: Bool, isLost: Bool)?
     private var lastCommit: Int64 = 0
     private var lastRenewal: Int64 = 0
     private var lastSlowTasks: Int64 = 0
@@ -277,7 +277,7 @@ final class FanOutStage {
                 nextAssignmentTry = 0
             case .revoked(_, let lost):
                 pendingAssignment = nil
-                revoking = (lost ? now : now + DeliveryLane.revokeWaitMilliseconds, lost)
+                revoking = (lost ? now : now + DeliveryLane.revokeWaitMilliseconds, lost, lost)
             case .committed(_, let offsets): committed(offsets)
             case .commitFailed(let error): log.debug("commit refused", ["error": .string("\(error)")])
             case .failed(let error): groupFailed(error)
@@ -331,7 +331,7 @@ final class FanOutStage {
         let isOver = now >= state.deadline
         guard isOver || progress.unfinished == 0 else { return }
         if !state.isCommitted, !member.isCommitting {
-            revoking = (max(state.deadline, now + 1_000), true)
+            revoking = (max(state.deadline, now + 1_000), true, false)
             send(progress.commits(onlyChanged: true))
             if member.isCommitting { return }
         }
@@ -393,11 +393,13 @@ final class FanOutStage {
     private func send(_ commits: [FanOutProgress.PartitionCommit]) {
         guard !commits.isEmpty else { return }
         sent = commits
-        member.commit(
-            commits.map {
-                PartitionOffset(TopicPartition(topicNames[$0.stream.topic], $0.stream.partition), offset: $0.offset, metadata: $0.metadata)
-            },
-            nowMonotonic: now)
+        member.commit(offsets(commits), nowMonotonic: now)
+    }
+
+    private func offsets(_ commits: [FanOutProgress.PartitionCommit]) -> [PartitionOffset] {
+        commits.map {
+            PartitionOffset(TopicPartition(topicNames[$0.stream.topic], $0.stream.partition), offset: $0.offset, metadata: $0.metadata)
+        }
     }
 
     private func committed(_ offsets: [PartitionOffset]) {
@@ -422,32 +424,7 @@ final class FanOutStage {
     // MARK: the end
 
     private func finish(isDrained: Bool) -> End {
-        let deadline = SystemClock.monotonicMilliseconds() + 5_000
-        while member.isCommitting, now < deadline { turnGroupOnly() }
-        if revoking == nil { send(progress.commits(onlyChanged: true)) }
-        while member.isCommitting, now < deadline { turnGroupOnly() }
-        member.consumer.beginClose()
-        while !member.consumer.isClosed, now < deadline + 5_000 {
-            turnGroupOnly()
-            if revoking != nil {
-                revoking = nil
-                letGo()
-                member.unassign()
-            }
-        }
+        member.leave(isLost: revoking?.isLost ?? false, log) { [self] in offsets(progress.commits(onlyChanged: false)) }
         return isDrained ? .drained : .drainIncomplete
-    }
-
-    private func turnGroupOnly() {
-        loop.wait(milliseconds: 10) { _ in }
-        now = SystemClock.monotonicMilliseconds()
-        member.poll(nowMonotonic: now) { event in
-            switch event {
-            case .committed(_, let offsets): committed(offsets)
-            case .revoked: revoking = (0, true)
-            case .assigned: member.unassign()
-            case .commitFailed(let error), .failed(let error): log.warning("while ending", ["error": .string("\(error)")])
-            }
-        }
     }
 }

@@ -1,3 +1,5 @@
+internal import EventLoop
+internal import JSON
 internal import Kafka
 internal import Logging
 internal import Martlet
@@ -87,6 +89,43 @@ final class GroupMember {
 
     /// Looks at every queue at the next read: a wake-up may have been lost.
     func wakeAll() { for index in isReady.indices { isReady[index] = true } }
+
+    /// The end: commits once more, again if the group was between two generations, and leaves. Blocks for up to ten seconds.
+    func leave(isLost: Bool, _ log: Logger, lastCommit: () -> [PartitionOffset]) {
+        let deadline = SystemClock.monotonicMilliseconds() + 5_000
+        var now = SystemClock.monotonicMilliseconds()
+        var (isLost, mustUnassign, isRefused) = (isLost, false, false)
+        func turn() {
+            _ = WakeUp.sleep(milliseconds: 5)
+            now = SystemClock.monotonicMilliseconds()
+            poll(nowMonotonic: now) { event in
+                switch event {
+                case .committed: break
+                case .assigned: consumer.unassign()
+                case .revoked(_, let lost): (mustUnassign, isLost) = (true, isLost || lost)
+                case .commitFailed(let error):
+                    isRefused = true
+                    log.debug("last commit refused; trying again", ["error": .string("\(error)")])
+                case .failed(let error): log.debug("while leaving", ["error": .string("\(error)")])
+                }
+            }
+        }
+        while isCommitting, now < deadline { turn() }
+        repeat {
+            isRefused = false
+            let offsets = isLost ? [] : lastCommit()
+            if !offsets.isEmpty { commit(offsets, nowMonotonic: now) }
+            while isCommitting, now < deadline { turn() }
+        } while isRefused && !isLost && now < deadline
+        if isRefused { log.warning("the last commit was refused: what was done since the one before is delivered again") }
+        if mustUnassign { unassign() }
+        consumer.beginClose()
+        while !consumer.isClosed, now < deadline + 5_000 {
+            mustUnassign = false
+            turn()
+            if mustUnassign { unassign() }
+        }
+    }
 
     /// Reads what the owner's budgets allow, round robin over the queues that have something, up to `limit` events.
     /// True when there is more to read at once.

@@ -34,9 +34,11 @@ struct MetricsPage {
         page.sample("martlet_deliveries_total", ["outcome": "delivered"], sum(\.delivered))
         page.sample("martlet_deliveries_total", ["outcome": "retry"], sum(\.retried))
         page.sample("martlet_deliveries_total", ["outcome": "deferred"], sum(\.deferred))
-        page.family("martlet_dlq_writes_total", .counter, "Records written to the dead-letter topic by the lanes, by reason.")
+        page.family("martlet_dlq_writes_total", .counter, "Records written to the dead-letter topic, by reason.")
         for (index, reason) in DeadReason.allCases.enumerated() {
-            page.sample("martlet_dlq_writes_total", ["reason": reason.rawValue], Double(lanes.reduce(0) { $0 + $1.dead[index].current }))
+            let byLanes = lanes.reduce(0) { $0 + $1.dead[index].current }
+            let byFanOut = reason == .poison ? fanOut?.poison.current ?? 0 : 0
+            page.sample("martlet_dlq_writes_total", ["reason": reason.rawValue], Double(byLanes + byFanOut))
         }
         page.family("martlet_attempts_failed_total", .counter, "Attempts that were not a success, by error class.")
         for (index, kind) in ErrorClass.allCases.enumerated() {

@@ -51,7 +51,9 @@ enum ApplyCommand {
         return try list.enumerated().map { index, element in
             do {
                 let endpoint = try Endpoint(json: element)
-                if let typo = endpoint.unknown.first { throw Endpoint.Invalid(typo.name, "isn't a field of an endpoint") }
+                if let typo = endpoint.unknown.first(where: { $0.name != "metadata" }) {
+                    throw Endpoint.Invalid(typo.name, "isn't a field of an endpoint")
+                }
                 try endpoint.validate(rules: rules)
                 guard ids.insert(endpoint.id).inserted else { throw Endpoint.Invalid("id", "'\(endpoint.id)' stands twice") }
                 return (endpoint, !endpoint.secrets.isEmpty)
@@ -89,7 +91,9 @@ enum ApplyCommand {
                 }
                 let sameSecrets = !hasSecrets || old.secrets.map(\.plain) == endpoint.secrets.map(\.plain)
                 if sameSecrets { endpoint.secrets = old.secrets }
-                (endpoint.createdMilliseconds, endpoint.version, endpoint.unknown) = (old.createdMilliseconds, old.version + 1, old.unknown)
+                (endpoint.createdMilliseconds, endpoint.version, endpoint.unknown) = (
+                    old.createdMilliseconds, old.version + 1, Self.merged(old.unknown, endpoint.unknown)
+                )
                 let differences = Self.differences(old, endpoint) + (sameSecrets ? [] : ["secrets: changed"])
                 guard !differences.isEmpty else {
                     unchanged += 1
@@ -106,6 +110,11 @@ enum ApplyCommand {
                 lines.append("- \(id)")
                 writes.append(.delete(id: id))
             }
+        }
+
+        /// What a newer version wrote stays; what the file says wins.
+        private static func merged(_ old: [JSONValue.Member], _ new: [JSONValue.Member]) -> [JSONValue.Member] {
+            old.filter { member in !new.contains { $0.name == member.name } } + new
         }
 
         /// Field by field; secrets and header values aren't shown.

@@ -1,6 +1,7 @@
 import EventLoop
-import Kafka
 import Testing
+
+@testable import Kafka
 
 struct KafkaSettingsTests {
     @Test func aMisspeltPropertyIsNamed() {
@@ -65,6 +66,23 @@ struct KafkaSettingsTests {
         let keys = (0..<40).map { "key-\($0)" }
         let reports = try produce(keys.map { OutgoingRecord(topic: "t", key: Array($0.utf8), value: [1]) })
         for (key, report) in zip(keys, reports) { #expect(report.at.partition == Murmur2.partition(of: Array(key.utf8), count: 4)) }
+    }
+
+    @Test func afterAFatalErrorTheHandleIsMadeAnew() throws {
+        let producer = try Producer(cluster.settings)
+        cluster.setReachable(false)
+        var failed: [UInt64] = []
+        #expect(producer.produce(OutgoingRecord(topic: "one", partition: 0, key: nil, value: [1]), token: 7) == .queued)
+        producer.injectFatalError()
+        cluster.setReachable(true)
+        for _ in 0..<50 where producer.rebuilds == 0 {
+            producer.drainReports(waitMilliseconds: 100) { if $0.error != nil { failed.append($0.token) } }
+        }
+        #expect(producer.rebuilds == 1 && failed == [7])
+        #expect(producer.produce(OutgoingRecord(topic: "one", partition: 0, key: nil, value: [2]), token: 8) == .queued)
+        var done: [UInt64] = []
+        let isFlushed = producer.flush(milliseconds: 20_000) { if $0.error == nil { done.append($0.token) } }
+        #expect(isFlushed && done == [8])
     }
 
     @Test func transactionsCommit() throws {

@@ -206,6 +206,32 @@ struct LaneTests {
         #expect(bench.starts() == [waiting[1]])
     }
 
+    /// A request from before the breaker opened ends while the probe is under way: it lets no second probe out.
+    @Test func aLateAnswerIsNoProbe() throws {
+        var bench = try Bench()
+        for _ in 0..<100 { bench.read() }
+        // The limit grows to 64, so that it still allows two after five failures.
+        var running = bench.starts()
+        for _ in 0..<60 {
+            bench.core.attemptEnded(running.removeFirst(), .delivered, .success)
+            running += bench.starts()
+        }
+        while running.count > 6 {
+            bench.core.attemptEnded(running.removeFirst(), .delivered, .success)
+            running += bench.starts()
+        }
+        let late = try must(running.popLast())
+        for token in running { bench.core.attemptEnded(token, Self.failed, .failure) }
+        #expect(bench.core.breakerCounts.open == 1)
+        _ = bench.core.takeCommands()
+        bench.pass(60_000)
+        for _ in 0..<3 { bench.read() }
+        try #require(bench.core.inFlight == 1)
+        #expect(bench.starts().count == 1)
+        bench.core.attemptEnded(late, .delivered, .success)
+        #expect(bench.starts().isEmpty && bench.core.breakerCounts.halfOpen == 1)
+    }
+
     @Test func nothingStaysInMemoryForLong() throws {
         var bench = try Bench { $0.maxConcurrency = 1 }
         bench.read(age: 100_000)

@@ -46,6 +46,8 @@ public struct CircuitBreaker: Sendable, Equatable {
         state = .open(untilMilliseconds: openUntilMilliseconds)
     }
 
+    public var isHalfOpen: Bool { if case .halfOpen = state { true } else { false } }
+
     /// The earliest start that the breaker allows; nil: not before the probe under way has ended.
     public func earliestStart(now: Int64) -> Int64? {
         switch state {

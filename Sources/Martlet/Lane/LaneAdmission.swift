@@ -112,6 +112,7 @@ extension LaneStateMachine {
         endpoints[slot].inFlight += 1
         endpoints[slot].limiter?.charge(now: now.monotonic)
         endpoints[slot].breaker.started(now: now.monotonic)
+        records[Int(token.slot)]?.isProbe = endpoints[slot].breaker.isHalfOpen
         countInFlight(1)
         setPhase(token, .inFlight)
         commands.append(.start(token))

@@ -46,15 +46,17 @@ extension LaneStateMachine {
 
     // MARK: verdicts
 
-    mutating func takeSignal(_ slot: Int, _ signal: AttemptOutcome.BreakerSignal) {
+    /// Of a half-open breaker only the probe tells: a request that started before it opened must not let a second probe out.
+    mutating func takeSignal(_ slot: Int, _ signal: AttemptOutcome.BreakerSignal, isProbe: Bool) {
+        let tells = isProbe || !endpoints[slot].breaker.isHalfOpen
         switch signal {
         case .success:
             endpoints[slot].concurrency.succeeded()
-            if endpoints[slot].breaker.succeeded(now: now.monotonic) { publishHealth(slot) }
+            if tells, endpoints[slot].breaker.succeeded(now: now.monotonic) { publishHealth(slot) }
         case .failure:
             endpoints[slot].concurrency.failed()
-            if endpoints[slot].breaker.failed(now: now.monotonic, using: &generator) { publishHealth(slot) }
-        case .none: endpoints[slot].breaker.endedWithoutVerdict()
+            if tells, endpoints[slot].breaker.failed(now: now.monotonic, using: &generator) { publishHealth(slot) }
+        case .none: if tells { endpoints[slot].breaker.endedWithoutVerdict() }
         }
     }
 

@@ -6,7 +6,7 @@ extension LaneStateMachine {
         countInFlight(-1)
         let slot = record.endpoint
         endpoints[slot].inFlight -= 1
-        takeSignal(slot, signal)
+        takeSignal(slot, signal, isProbe: record.isProbe)
         let attempts = record.facts.attempts + 1
         switch outcome {
         case .delivered:

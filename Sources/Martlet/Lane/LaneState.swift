@@ -22,6 +22,8 @@ struct LaneRecord {
     /// When the record may be looked at (tier) or started (held), wall time.
     var lookWall: Int64 = 0
     var successor: Successor?
+    /// Started while the breaker was half-open: its end alone is the breaker's verdict.
+    var isProbe = false
     /// The successor as it was first decided, before a permanent failure to write it.
     var isCut = false
 }
