@@ -17,7 +17,6 @@ public struct Arguments: Sendable {
     public var positionals: [String]
     public var values: [String: [String]]
     public var origins: [String: Origin]
-    /// `--PREFIX NAME=VALUE` style free settings that came from a nested map or the environment: see `CommandLineParser.freeSettings`.
     public init(command: Command, positionals: [String] = [], values: [String: [String]] = [:], origins: [String: Origin] = [:]) {
         (self.command, self.positionals, self.values, self.origins) = (command, positionals, values, origins)
     }

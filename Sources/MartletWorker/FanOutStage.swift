@@ -44,13 +44,16 @@ final class FanOutStage {
 
     /// An event whose deliveries aren't all acknowledged: kept, so that one that is refused can be written to the dead-letter topic.
     private struct Kept {
-        var deliveries: [FanOut.Delivery]
-        var letter: DeadLetter.Letter?
-        /// Index of `deliveries[0]` in the event's list of endpoints.
-        var from: Int
+        enum Output {
+            case deliveries(FanOut, endpointIDs: [String])
+            case letter(DeadLetter.Letter)
+        }
+        var output: Output
         var source: (topic: String, partition: Int32, offset: Int64)
         var bytes: Int
         var unacknowledged: Int
+        /// Of `endpointIDs`, or 1.
+        var count: Int { if case .deliveries(_, let ids) = output { ids.count } else { 1 } }
     }
     private var kept: [UInt32: Kept] = [:]
     private var keptBytes = 0
@@ -167,9 +170,12 @@ final class FanOutStage {
             let accepted = FanOut.Acceptance(
                 topic: source.topic, partition: source.partition, offset: source.offset,
                 milliseconds: min(message.timestampMilliseconds ?? wall, wall))
-            let deliveries = FanOut.deliveries(event, to: ids[from...], at: accepted, registry)
-            let bytes = (event.data?.count ?? 0) + 512 * deliveries.count
-            keep(token, Kept(deliveries: deliveries, from: from, source: source, bytes: bytes, unacknowledged: deliveries.count))
+            let composer = FanOut(event, at: accepted, registryOffset: registry.position)
+            let bytes = (event.data?.count ?? 0) * 2 + ids.count * 64
+            keep(
+                token,
+                Kept(output: .deliveries(composer, endpointIDs: ids), source: source, bytes: bytes, unacknowledged: ids.count - from),
+                from: from)
         } catch {
             metrics.poison.add()
             log.warning(
@@ -181,27 +187,26 @@ final class FanOutStage {
             guard let (token, _) = progress.begin(stream, offset: message.offset, endpointIDs: [""]) else { return }
             let letter = DeadLetter.poison(
                 error.description, headers: message.headers, body: message.value, source: source, nowMilliseconds: wall)
-            keep(token, Kept(deliveries: [], letter: letter, from: 0, source: source, bytes: letter.body?.count ?? 0, unacknowledged: 1))
+            keep(token, Kept(output: .letter(letter), source: source, bytes: letter.body?.count ?? 0, unacknowledged: 1), from: 0)
         }
     }
 
-    private func keep(_ token: FanOutProgress.EventToken, _ event: Kept) {
+    private func keep(_ token: FanOutProgress.EventToken, _ event: Kept, from: Int) {
         kept[token.slot] = event
         keptBytes += event.bytes
-        backlog.append((token.slot, 0))
+        backlog.append((token.slot, from))
         produceBacklog()
     }
 
     private func produceBacklog() {
         while let (slot, next) = backlog.first {
-            guard let event = kept[slot] else {
+            guard let count = kept[slot]?.count else {
                 backlog.removeFirst()
                 continue
             }
-            let count = event.letter == nil ? event.deliveries.count : 1
             var index = next
             while index < count {
-                guard produce(event, slot, index) else {
+                guard produce(slot, index) else {
                     backlog[0].next = index
                     return
                 }
@@ -212,19 +217,33 @@ final class FanOutStage {
     }
 
     /// False when the producer's queue is full.
-    private func produce(_ event: Kept, _ slot: UInt32, _ index: Int) -> Bool {
-        let token = UInt64(index + event.from) << 32 | UInt64(slot)
-        let record = event.letter.map(outgoing) ?? outgoing(event.deliveries[index])
+    private func produce(_ slot: UInt32, _ index: Int) -> Bool {
+        let token = UInt64(index) << 32 | UInt64(slot)
+        let record: OutgoingRecord
+        if let delivery = delivery(slot, index) {
+            record = outgoing(delivery)
+        } else if case .letter(let letter) = kept[slot]?.output {
+            record = outgoing(letter)
+        } else {
+            return true
+        }
         switch producer.produce(record, token: token) {
         case .queued:
-            if event.letter == nil { metrics.deliveries.add() }
+            if record.topic == configuration.topics.deliveries { metrics.deliveries.add() }
             return true
         case .full: return false
         case .failed(let error):
             metrics.produceFailures.add()
-            if error.isRefusedRecord { refused(slot, index + event.from, error) } else { mustRestart = true }
+            if error.isRefusedRecord { refused(slot, index, error) } else { mustRestart = true }
             return true
         }
+    }
+
+    private func delivery(_ slot: UInt32, _ index: Int) -> FanOut.Delivery? {
+        guard case .deliveries(var composer, let ids) = kept[slot]?.output, index < ids.count else { return nil }
+        let made = composer.delivery(to: ids[index], as: registry.entries[ids[index]]?.prepared?.endpoint.bodyFormat ?? .standard)
+        kept[slot]?.output = .deliveries(composer, endpointIDs: ids)
+        return made
     }
 
     private func outgoing(_ delivery: FanOut.Delivery) -> OutgoingRecord {
@@ -258,11 +277,10 @@ final class FanOutStage {
 
     /// The brokers will never take this record: its delivery becomes a dead letter with the body cut.
     private func refused(_ slot: UInt32, _ index: Int, _ error: KafkaError) {
-        guard let event = kept[slot], event.letter == nil, index - event.from < event.deliveries.count else { return mustRestart = true }
-        var delivery = event.deliveries[index - event.from]
+        guard let source = kept[slot]?.source, var delivery = delivery(slot, index) else { return mustRestart = true }
         delivery.headers.lastError = "\(error)"
         let letter = delivery.body.withUnsafeBytes {
-            DeadLetter.letter(delivery.headers, reason: .oversize, body: $0, source: event.source)
+            DeadLetter.letter(delivery.headers, reason: .oversize, body: $0, source: source)
         }
         if producer.produce(outgoing(letter), token: UInt64(index) << 32 | UInt64(slot)) != .queued { mustRestart = true }
     }
@@ -424,7 +442,9 @@ final class FanOutStage {
     // MARK: the end
 
     private func finish(isDrained: Bool) -> End {
-        member.leave(isLost: revoking?.isLost ?? false, log) { [self] in offsets(progress.commits(onlyChanged: false)) }
+        member.leave(mustAnswer: revoking != nil || pendingAssignment != nil, isLost: revoking?.isLost ?? false, log) { [self] in
+            offsets(progress.commits(onlyChanged: false))
+        }
         return isDrained ? .drained : .drainIncomplete
     }
 }

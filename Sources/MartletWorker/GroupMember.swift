@@ -91,10 +91,11 @@ final class GroupMember {
     func wakeAll() { for index in isReady.indices { isReady[index] = true } }
 
     /// The end: commits once more, again if the group was between two generations, and leaves. Blocks for up to ten seconds.
-    func leave(isLost: Bool, _ log: Logger, lastCommit: () -> [PartitionOffset]) {
+    /// `mustAnswer`: an assignment or a revoke of the group waits for its answer.
+    func leave(mustAnswer: Bool, isLost: Bool, _ log: Logger, lastCommit: () -> [PartitionOffset]) {
         let deadline = SystemClock.monotonicMilliseconds() + 5_000
         var now = SystemClock.monotonicMilliseconds()
-        var (isLost, mustUnassign, isRefused) = (isLost, false, false)
+        var (isLost, mustUnassign, isRefused) = (isLost, mustAnswer, false)
         func turn() {
             _ = WakeUp.sleep(milliseconds: 5)
             now = SystemClock.monotonicMilliseconds()

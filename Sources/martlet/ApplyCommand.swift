@@ -35,8 +35,8 @@ enum ApplyCommand {
             let colour: Terminal.Colour = line.hasPrefix("+") ? .green : line.hasPrefix("-") ? .red : line.hasPrefix("~") ? .yellow : .grey
             terminal.print(terminal.paint(line, colour))
         }
-        let verb = arguments.isOn("dry-run") ? "would be" : "were"
-        terminal.note("\(plan.created) \(verb) created, \(plan.changed) changed, \(plan.removed) removed, \(plan.unchanged) unchanged")
+        let counts = "created \(plan.created), changed \(plan.changed), removed \(plan.removed), left \(plan.unchanged) as they were"
+        terminal.note(arguments.isOn("dry-run") ? "dry run, nothing written; would have \(counts)" : counts)
         return 0
     }
 

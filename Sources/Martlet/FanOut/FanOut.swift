@@ -1,5 +1,6 @@
-/// Turns an event into deliveries.
-public enum FanOut {
+/// Turns one event into its deliveries, one at a time: an event with 100,000 endpoints needs no memory for 100,000 records. Each body is
+/// composed once per format.
+public struct FanOut: Sendable {
     public struct Delivery: Sendable {
         public var headers: DeliveryHeaders
         public var body: [UInt8]
@@ -17,30 +18,39 @@ public enum FanOut {
         }
     }
 
-    /// One delivery for each of `endpointIDs`, in their order.
-    public static func deliveries(_ event: Event, to endpointIDs: ArraySlice<String>, at accepted: Acceptance, _ registry: Registry)
-        -> [Delivery]
-    {
-        var bodies: [Endpoint.BodyFormat: BodyComposer.Body] = [:]
-        var headers = DeliveryHeaders()
-        (headers.eventID, headers.source, headers.type, headers.tenant) = (event.id, event.source, event.type, event.tenant)
-        (headers.time, headers.subject) = (event.time, event.subject)
-        (headers.traceParent, headers.traceState) = (event.traceParent, event.traceState)
-        headers.dueMilliseconds = accepted.milliseconds
-        headers.firstMilliseconds = accepted.milliseconds
-        headers.ageFromMilliseconds = accepted.milliseconds
-        headers.origin = "\(accepted.topic)/\(accepted.partition)/\(accepted.offset)"
-        headers.registryOffset = registry.position
-        let messageID = event.messageID
-        return endpointIDs.map { id in
-            let format = registry.entries[id]?.prepared?.endpoint.bodyFormat ?? .standard
-            let body = bodies[format] ?? BodyComposer.compose(event, as: format, acceptedMilliseconds: accepted.milliseconds)
+    private let event: Event
+    private let accepted: Acceptance
+    private let messageID: String
+    private var template = DeliveryHeaders()
+    private var bodies: [Endpoint.BodyFormat: BodyComposer.Body] = [:]
+
+    /// `registryOffset`: how far the registry had been read when the event was matched.
+    public init(_ event: Event, at accepted: Acceptance, registryOffset: Int64) {
+        (self.event, self.accepted, messageID) = (event, accepted, event.messageID)
+        (template.eventID, template.source, template.type, template.tenant) = (event.id, event.source, event.type, event.tenant)
+        (template.time, template.subject) = (event.time, event.subject)
+        (template.traceParent, template.traceState) = (event.traceParent, event.traceState)
+        template.dueMilliseconds = accepted.milliseconds
+        template.firstMilliseconds = accepted.milliseconds
+        template.ageFromMilliseconds = accepted.milliseconds
+        template.origin = "\(accepted.topic)/\(accepted.partition)/\(accepted.offset)"
+        template.registryOffset = registryOffset
+    }
+
+    /// The delivery to one endpoint, in the format that the endpoint wants.
+    public mutating func delivery(to endpointID: String, as format: Endpoint.BodyFormat) -> Delivery {
+        let body: BodyComposer.Body
+        if let composed = bodies[format] {
+            body = composed
+        } else {
+            body = BodyComposer.compose(event, as: format, acceptedMilliseconds: accepted.milliseconds)
             bodies[format] = body
-            headers.endpointID = id
-            headers.deliveryID = Identifiers.delivery(messageID: messageID, endpointID: id)
-            headers.contentType = body.contentType
-            return Delivery(headers: headers, body: body.bytes)
         }
+        var headers = template
+        headers.endpointID = endpointID
+        headers.deliveryID = Identifiers.delivery(messageID: messageID, endpointID: endpointID)
+        headers.contentType = body.contentType
+        return Delivery(headers: headers, body: body.bytes)
     }
 }
 

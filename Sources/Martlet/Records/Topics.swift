@@ -13,7 +13,6 @@ public struct Topics: Sendable, Equatable {
     public var retryPrefix: String { prefix + "retry." }
     public func retry(_ tier: RetryTier) -> String { retryPrefix + tier.name }
 
-    public static let fanOutGroupSuffix = "fanout"
     public var fanOutGroup: String { prefix + "fanout" }
     public var deliveryGroup: String { prefix + "delivery" }
 
