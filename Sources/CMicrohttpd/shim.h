@@ -1,8 +1,10 @@
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <microhttpd.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 typedef enum MHD_Result (*martlet_mhd_handler)(void *, struct MHD_Connection *, const char *, const char *, const char *, const char *,
                                                size_t *, void **);
@@ -21,7 +23,7 @@ static inline struct MHD_Daemon *martlet_mhd_start(int thread_per_connection, ui
     flags |= thread_per_connection ? MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL : MHD_USE_EPOLL;
     return MHD_start_daemon(flags, port, NULL, NULL, handler, context, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&listen_on,
                             MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_CONNECTION_TIMEOUT, timeout_seconds,
-                            MHD_OPTION_NOTIFY_COMPLETED, completed, context, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
+                            MHD_OPTION_NOTIFY_COMPLETED, completed, context, MHD_OPTION_END);
 }
 
 static inline uint16_t martlet_mhd_port(struct MHD_Daemon *daemon) {
@@ -29,9 +31,14 @@ static inline uint16_t martlet_mhd_port(struct MHD_Daemon *daemon) {
     return info ? info->port : 0;
 }
 
-// Makes the connection's close an RST instead of a FIN.
-static inline void martlet_mhd_reset_on_close(struct MHD_Connection *connection) {
+// Resets the connection at once. Its descriptor then leads nowhere, so that libmicrohttpd can end its side as usual.
+static inline void martlet_mhd_reset(struct MHD_Connection *connection) {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct linger hard = {1, 0};
-    if (info) setsockopt(info->connect_fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (info && nowhere >= 0) {
+        setsockopt(info->connect_fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+        dup2(nowhere, info->connect_fd);
+    }
+    if (nowhere >= 0) close(nowhere);
 }

@@ -110,7 +110,10 @@ public struct EndpointURL: Hashable, Sendable, CustomStringConvertible {
             let inner = text.dropFirst().dropLast()
             guard !inner.contains("%") else { throw Refusal(description: "the URL's IPv6 address has a zone id") }
             address = IPAddress(inner)
-            guard address?.family == .v6 else { throw Refusal(description: "'\(text)' isn't an IPv6 address") }
+            guard let address, address.family == .v6 else { throw Refusal(description: "'\(text)' isn't an IPv6 address") }
+            guard address.unmapped == address else {
+                throw Refusal(description: "'\(text)' is an IPv4 address in disguise; write four decimal numbers")
+            }
         } else {
             address = IPAddress(text)
         }

@@ -135,14 +135,14 @@ private func onCompleted(
 private final class Dripping {
     let body: [UInt8]
     let microseconds: UInt32
-    init(_ body: [UInt8], milliseconds: UInt32) { (self.body, microseconds) = (body, milliseconds * 1000) }
+    init(_ body: [UInt8], milliseconds: UInt32) { (self.body, microseconds) = (body, UInt32(clamping: UInt64(milliseconds) * 1_000)) }
 }
 
 private func send(_ response: HTTPServer.Response, on connection: OpaquePointer) -> MHD_Result {
     let made: OpaquePointer?
     switch response.delivery {
     case .reset:
-        martlet_mhd_reset_on_close(connection)
+        martlet_mhd_reset(connection)
         return .NO
     case .drip(let milliseconds):
         let dripping = Unmanaged.passRetained(Dripping(response.body, milliseconds: milliseconds))

@@ -7,6 +7,10 @@ public struct KafkaError: Error, Sendable, Equatable, CustomStringConvertible {
         public var rawValue: Int32
         public init(rawValue: Int32) { self.rawValue = rawValue }
         public static let unknownTopicOrPartition = Code(rawValue: 3)
+        public static let messageTimedOut = Code(rawValue: -192)
+        public static let state = Code(rawValue: -172)
+        public static let invalidProducerEpoch = Code(rawValue: 47)
+        public static let producerFenced = Code(rawValue: 90)
         public static let leaderNotAvailable = Code(rawValue: 5)
         public static let notLeader = Code(rawValue: 6)
         public static let unknownTopic = Code(rawValue: -188)
@@ -57,7 +61,12 @@ public struct KafkaError: Error, Sendable, Equatable, CustomStringConvertible {
     /// A leader is being elected or has moved: it passes by itself.
     public var isLeaderChange: Bool { [.leaderNotAvailable, .notLeader].contains(code) }
 
-    public var isUnreachable: Bool { [.transport, .allBrokersDown, .timedOut].contains(code) }
+    /// Another transactional producer with the same id took over, and this one's records were dropped.
+    public var isFenced: Bool {
+        [.fenced, .purged, .purgedInFlight, .fatal, .state, .invalidProducerEpoch, .producerFenced].contains(code)
+    }
+
+    public var isUnreachable: Bool { [.transport, .allBrokersDown, .timedOut, .messageTimedOut].contains(code) }
     public var isUnknownTopic: Bool { [.unknownTopicOrPartition, .unknownTopic, .unknownPartition].contains(code) }
 
     public var description: String { message }

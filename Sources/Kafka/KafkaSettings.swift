@@ -22,7 +22,7 @@ public struct KafkaSettings: Sendable {
         "bootstrap.servers", "metadata.broker.list", "acks", "request.required.acks", "enable.idempotence", "enable.auto.commit",
         "enable.auto.offset.store", "auto.offset.reset", "group.id", "group.instance.id", "partition.assignment.strategy", "partitioner",
         "transactional.id", "enable.partition.eof", "isolation.level", "message.timeout.ms", "delivery.timeout.ms", "retries",
-        "message.send.max.retries",
+        "message.send.max.retries", "session.timeout.ms", "max.poll.interval.ms", "heartbeat.interval.ms",
     ]
 
     /// Checks names and values without a connection. The error names the property.

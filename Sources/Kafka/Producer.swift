@@ -122,7 +122,10 @@ public final class Producer {
         }
         // The error event may come late, or not at all.
         var reason: CChar = 0
-        if fatal || rd_kafka_fatal_error(handle, &reason, 1) != RD_KAFKA_RESP_ERR_NO_ERROR { rebuild(body) }
+        if fatal || rd_kafka_fatal_error(handle, &reason, 1) != RD_KAFKA_RESP_ERR_NO_ERROR {
+            // A transaction can't go on in another handle: its owner starts again.
+            if options.transactionalID == nil { rebuild(body) }
+        }
     }
 
     private func deliver(_ event: OpaquePointer, _ body: (Report) -> Void) {

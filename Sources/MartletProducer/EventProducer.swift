@@ -34,7 +34,7 @@ public struct EventProducerConfiguration: Sendable {
 /// One producer serves a whole process; all its calls may be made from any task. A task's cancellation does not withdraw an event.
 public final class EventProducer: Sendable {
     private enum Request: Sendable {
-        case publish(OutgoingRecord, messageID: String, CheckedContinuation<Receipt, any Error>)
+        case publish([(record: OutgoingRecord, messageID: String)], CheckedContinuation<[Receipt], any Error>)
         case flush(CheckedContinuation<Void, Never>)
         case close
     }
@@ -59,24 +59,15 @@ public final class EventProducer: Sendable {
 
     /// Returns when the brokers have acknowledged the event. Waits while the buffer is full.
     public func publish(_ event: WebhookEvent) async throws -> Receipt {
-        let (record, messageID) = try record(of: event)
-        return try await withCheckedThrowingContinuation { send(.publish(record, messageID: messageID, $0)) }
+        try await publish([event])[0]
     }
 
-    /// Publishes all, in their order, and returns when all are acknowledged. Throws the first failure; the other events may be written.
+    /// Publishes all, in their order, and returns when all are acknowledged. Throws the first failure, after all have ended; the other
+    /// events may be written. All are checked before the first is sent.
     public func publish(_ events: [WebhookEvent]) async throws -> [Receipt] {
-        // All are checked before the first is sent.
+        guard !events.isEmpty else { return [] }
         let records = try events.map { try record(of: $0) }
-        return try await withThrowingTaskGroup(of: (Int, Receipt).self) { group in
-            for (index, (record, messageID)) in records.enumerated() {
-                group.addTask {
-                    (index, try await withCheckedThrowingContinuation { self.send(.publish(record, messageID: messageID, $0)) })
-                }
-            }
-            var receipts = [Receipt?](repeating: nil, count: records.count)
-            for try await (index, receipt) in group { receipts[index] = receipt }
-            return receipts.compactMap(\.self)
-        }
+        return try await withCheckedThrowingContinuation { send(.publish(records, $0)) }
     }
 
     /// Returns when nothing is left that isn't acknowledged or failed.
@@ -99,7 +90,7 @@ public final class EventProducer: Sendable {
         }
         guard closed else { return }
         switch request {
-        case .publish(_, _, let continuation): continuation.resume(throwing: PublishError(code: .closed, message: "the producer is closed"))
+        case .publish(_, let continuation): continuation.resume(throwing: PublishError(code: .closed, message: "the producer is closed"))
         case .flush(let continuation): continuation.resume()
         case .close: break
         }
@@ -129,7 +120,7 @@ public final class EventProducer: Sendable {
         let loop = EventLoop()
         loop.watch(inbox.wakeUp.descriptor, for: .readable, token: 1)
         var publisher: Publisher?
-        do { publisher = try Publisher(try Producer(settings, options)) } catch {
+        do { publisher = Publisher(try Producer(settings, options)) } catch {
             // Settings were checked: only a lack of memory or threads is left.
             publisher = nil
         }
@@ -138,9 +129,9 @@ public final class EventProducer: Sendable {
             loop.wait(milliseconds: 100) { _ in }
             for request in inbox.drain() {
                 switch request {
-                case .publish(let record, let messageID, let continuation):
+                case .publish(let records, let continuation):
                     if let publisher {
-                        publisher.add(record, messageID, continuation)
+                        publisher.add(Batch(records, continuation))
                     } else {
                         continuation.resume(
                             throwing: PublishError(code: .configuration, message: "no Kafka client could be made: out of threads or memory")
@@ -157,21 +148,47 @@ public final class EventProducer: Sendable {
     }
 }
 
+/// Events that were handed over in one call, and how far they are. For one thread.
+private final class Batch {
+    let records: [(record: OutgoingRecord, messageID: String)]
+    private let continuation: CheckedContinuation<[Receipt], any Error>
+    private var receipts: [Receipt?]
+    private var remaining: Int
+    private var failure: PublishError?
+
+    init(_ records: [(record: OutgoingRecord, messageID: String)], _ continuation: CheckedContinuation<[Receipt], any Error>) {
+        (self.records, self.continuation, remaining) = (records, continuation, records.count)
+        receipts = Array(repeating: nil, count: records.count)
+    }
+
+    func ended(_ index: Int, _ result: Result<Receipt, PublishError>) {
+        switch result {
+        case .success(let receipt): receipts[index] = receipt
+        case .failure(let error): failure = failure ?? error
+        }
+        remaining -= 1
+        guard remaining == 0 else { return }
+        if let failure { continuation.resume(throwing: failure) } else { continuation.resume(returning: receipts.compactMap(\.self)) }
+    }
+}
+
 /// What the thread knows of events under way.
 private final class Publisher {
     let producer: Producer
     var flushers: [CheckedContinuation<Void, Never>] = []
-    private var waiting: [UInt64: (record: OutgoingRecord, messageID: String, CheckedContinuation<Receipt, any Error>)] = [:]
+    private var waiting: [UInt64: (batch: Batch, index: Int)] = [:]
     /// Not in the producer's queue yet, in order.
     private var queue: [UInt64] = []
     private var next: UInt64 = 0
 
-    init(_ producer: Producer) throws(KafkaError) { self.producer = producer }
+    init(_ producer: Producer) { self.producer = producer }
 
-    func add(_ record: OutgoingRecord, _ messageID: String, _ continuation: CheckedContinuation<Receipt, any Error>) {
-        next += 1
-        waiting[next] = (record, messageID, continuation)
-        queue.append(next)
+    func add(_ batch: Batch) {
+        for index in batch.records.indices {
+            next += 1
+            waiting[next] = (batch, index)
+            queue.append(next)
+        }
     }
 
     func advance() {
@@ -185,28 +202,30 @@ private final class Publisher {
     }
 
     private func produce(_ token: UInt64) -> Bool {
-        guard let entry = waiting[token] else { return true }
-        switch producer.produce(entry.record, token: token) {
+        guard let (batch, index) = waiting[token] else { return true }
+        switch producer.produce(batch.records[index].record, token: token) {
         case .queued: return true
         case .full: return false
         case .failed(let error):
             waiting[token] = nil
-            entry.2.resume(throwing: PublishError(code: .refused, message: error.message))
+            batch.ended(index, .failure(PublishError(code: .refused, message: error.message)))
             return true
         }
     }
 
     private func report(_ report: Producer.Report) {
-        guard let entry = waiting[report.token] else { return }
-        if let error = report.error {
-            // A handle that was made anew gives back what it had not sent for sure: it is sent again.
-            if error.code == .purged || error.code == .purgedInFlight { return queue.append(report.token) }
-            waiting[report.token] = nil
-            return entry.2.resume(throwing: PublishError(code: error.isRefusedRecord ? .refused : .timedOut, message: error.message))
-        }
+        guard let (batch, index) = waiting[report.token] else { return }
+        // A handle that was made anew gives back what it had not sent for sure: it is sent again.
+        if let error = report.error, error.code == .purged || error.code == .purgedInFlight { return queue.append(report.token) }
         waiting[report.token] = nil
-        entry.2.resume(
-            returning: Receipt(topic: report.at.topic, partition: report.at.partition, offset: report.offset, messageID: entry.messageID))
+        if let error = report.error {
+            batch.ended(index, .failure(PublishError(code: error.isRefusedRecord ? .refused : .timedOut, message: error.message)))
+        } else {
+            let messageID = batch.records[index].messageID
+            batch.ended(
+                index,
+                .success(Receipt(topic: report.at.topic, partition: report.at.partition, offset: report.offset, messageID: messageID)))
+        }
     }
 
     /// Nobody can wait any more but those who do already.

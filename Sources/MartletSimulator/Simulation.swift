@@ -104,7 +104,7 @@ public struct Simulation {
         var core = LaneStateMachine(settings, topicDelays: [0, 0] + Self.tiers.map(\.delayMilliseconds), seed: generator.next())
         core.advance(to: LaneTime(monotonic: now, wall: now))
         for endpoint in endpoints { core.registryChanged(.set(endpoint.entry)) }
-        core.registryAt(position: 10, end: 10)
+        core.registryAt(position: 10, freshAsOf: now)
         workers[nextWorker] = SimulatedWorker(core: core)
         nextWorker += 1
     }

@@ -88,23 +88,26 @@ final class DeliveryLane {
 
     func run() -> End {
         defer { transport.cancelAll() }
-        var drainDeadline: Int64?
         while true {
             turn(waitMilliseconds: waitMilliseconds())
-            for message in inbox.drain() {
-                switch message {
-                case .registry(let update): take(update)
-                case .drain:
-                    core.drain()
-                    drainDeadline = now.monotonic + configuration.drainMilliseconds
-                }
-            }
             if let failure { return .failed(failure) }
             if let deadline = drainDeadline, core.isDrained || now.monotonic >= deadline { return finish(isDrained: core.isDrained) }
         }
     }
 
+    private func readInbox() {
+        for message in inbox.drain() {
+            switch message {
+            case .registry(let update): take(update)
+            case .drain:
+                core.drain()
+                drainDeadline = now.monotonic + configuration.drainMilliseconds
+            }
+        }
+    }
+
     private var failure: String?
+    private var drainDeadline: Int64?
 
     private func waitMilliseconds() -> Int {
         if hasMoreToRead { return 0 }
@@ -122,6 +125,7 @@ final class DeliveryLane {
         now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: SystemClock.wallMilliseconds())
         // Deadlines and the lease come before sockets: a worker that was suspended must not act on what has meanwhile been lost.
         core.advance(to: now)
+        readInbox()
         serveGroup()
         let micros = SystemClock.monotonicMicroseconds()
         for event in ready { transport.handle(event, nowMicroseconds: micros) }
@@ -138,7 +142,7 @@ final class DeliveryLane {
 
     private func take(_ update: RegistryUpdate) {
         for change in update.changes { core.registryChanged(change) }
-        core.registryAt(position: update.position, end: update.end)
+        core.registryAt(position: update.position, freshAsOf: update.freshAsOfMonotonic)
     }
 
     /// Once a second: what needn't be exact.
@@ -198,7 +202,6 @@ final class DeliveryLane {
 
     private func startAssignment() {
         guard let partitions = pendingAssignment, now.monotonic >= nextAssignmentTry else { return }
-        metrics.hasAssignment.set(1)
         let numbers = partitions.map(\.partition).sorted()
         let wanted = laneTopics.flatMap { topic in numbers.map { TopicPartition(topic, $0) } }
         do {
@@ -209,6 +212,7 @@ final class DeliveryLane {
             }
             pendingAssignment = nil
             try own(numbers, starts)
+            metrics.hasAssignment.set(1)
         } catch {
             pendingAssignment = partitions
             nextAssignmentTry = now.monotonic + 500
@@ -245,7 +249,7 @@ final class DeliveryLane {
             log.warning("partitions lost: the group gave them to others", ["streams": .integer(streams.count)])
             core.loseLease()
         }
-        revoking = (streams, lost ? now.monotonic : now.monotonic + Self.revokeWaitMilliseconds, lost, lost)
+        revoking = (streams, lost ? now.monotonic : max(now.monotonic + Self.revokeWaitMilliseconds, drainDeadline ?? 0), lost, lost)
     }
 
     /// Waits for what is in flight, commits once more, lets go.
@@ -324,7 +328,12 @@ final class DeliveryLane {
             guard let value = message.value, let json = try? JSONValue.parse(value), let record = HealthRecord(json: json) else { return }
             core.healthRead(record, partition: partition, isRestoring: restoring.contains(partition))
         case .end: restoring.remove(partition)
-        case .outOfRange: log.warning("health topic was cut while it was read", ["partition": .integer(partition)])
+        case .outOfRange:
+            let at = TopicPartition(configuration.topics.health, partition)
+            log.warning("health topic was cut while it was read; reading from its start", ["partition": .integer(partition)])
+            if let low = try? member.consumer.queryWatermarks(at, timeoutMilliseconds: 5_000).low {
+                try? member.consumer.seek(at, to: low, timeoutMilliseconds: 5_000)
+            }
         case .failed(let error): log.warning("health topic", ["error": .string("\(error)")])
         }
     }

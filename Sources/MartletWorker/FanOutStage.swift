@@ -78,6 +78,8 @@ final class FanOutStage {
         var options = GroupConsumer.Options(group: configuration.topics.fanOutGroup)
         options.instanceID = configuration.instanceID
         options.sessionTimeoutMilliseconds = Int(configuration.sessionTimeoutMilliseconds)
+        // 128 MiB at most, however many partitions; librdkafka counts per partition.
+        options.prefetchKilobytes = min(16_384, max(512, 128 * 1_024 / max(1, configuration.partitions)))
         member = try GroupMember(configuration.kafka, options)
         var producing = Producer.Options()
         // Never gives up: giving up one record and sending the next would break the order.
@@ -319,7 +321,6 @@ final class FanOutStage {
 
     private func startAssignment() {
         guard let partitions = pendingAssignment, now >= nextAssignmentTry else { return }
-        metrics.hasAssignment.set(1)
         do {
             var starts: [PartitionOffset] = partitions.isEmpty ? [] : try member.consumer.committed(partitions, timeoutMilliseconds: 5_000)
             pendingAssignment = nil
@@ -336,6 +337,7 @@ final class FanOutStage {
             }
             try member.assign(starts)
             metrics.assignedPartitions.set(starts.count)
+            metrics.hasAssignment.set(1)
             log.info("partitions assigned", ["partitions": .string(DeliveryLane.ranges(starts.map(\.at.partition)))])
         } catch {
             pendingAssignment = partitions
@@ -385,12 +387,12 @@ final class FanOutStage {
         do throws(KafkaError) {
             let low = try member.consumer.queryWatermarks(at, timeoutMilliseconds: 5_000).low
             log.error(
-                "retention removed events before they were read: they are lost",
+                "the log has no events where reading should go on: lost to retention, or the topic was made anew",
                 [
                     "topic": .string(at.topic), "partition": .integer(at.partition), "from": .integer(progress.position(stream) ?? -1),
                     "continues": .integer(low),
                 ])
-            progress.endReached(stream, offset: low)
+            progress.restart(stream, at: low)
             try member.consumer.seek(at, to: low, timeoutMilliseconds: 5_000)
         } catch { log.error("log start can't be found", ["topic": .string(at.topic), "error": .string("\(error)")]) }
     }

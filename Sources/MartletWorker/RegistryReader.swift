@@ -10,7 +10,6 @@ private import Synchronization
 struct RegistryUpdate: Sendable {
     var changes: [Registry.Change]
     var position: Int64
-    var end: Int64
     /// Everything that the brokers had acknowledged by this monotonic moment is contained.
     var freshAsOfMonotonic: Int64
 }
@@ -72,18 +71,24 @@ final class RegistryReader: Sendable {
                 guard let (_, event) = reader.next(waitMilliseconds: Int(min(wait, 500))) else {
                     if registry.position < end { break } else { continue }
                 }
-                try take(event, &registry, &changes, log)
+                do { try take(event, &registry, &changes, log) } catch {
+                    // What was read so far must reach the followers: the position has moved past it.
+                    tell(RegistryUpdate(changes: changes, position: registry.position, freshAsOfMonotonic: .min))
+                    throw error
+                }
                 if registry.position >= end, !changes.isEmpty { break }
             }
             // An asked-for end that the brokers gave before `asked` was reached: the view holds all that was acknowledged by then.
             let isFresh = registry.position >= end
             let update = RegistryUpdate(
-                changes: changes, position: registry.position, end: max(end, registry.position), freshAsOfMonotonic: isFresh ? asked : .min)
-            for follower in followers { follower(update) }
+                changes: changes, position: registry.position, freshAsOfMonotonic: isFresh ? asked : .min)
+            tell(update)
             endpoints.set(registry.entries.count)
             if isFresh { reachedEnd.store(true, ordering: .releasing) }
         }
     }
+
+    private func tell(_ update: RegistryUpdate) { for follower in followers { follower(update) } }
 
     private func take(_ event: PartitionEvent, _ registry: inout Registry, _ changes: inout [Registry.Change], _ log: Logger) throws {
         switch event {

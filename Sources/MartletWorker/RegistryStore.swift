@@ -1,3 +1,4 @@
+internal import EventLoop
 internal import HTTPDelivery
 internal import JSON
 public import Kafka
@@ -7,7 +8,7 @@ public import Martlet
 /// every other writer, so reading to the end, checking and committing is compare-and-set. Blocks.
 public struct RegistryStore: Sendable {
     public static let transactionalID = "martlet-registry"
-    static let tries = 5
+    static let tries = 30
 
     /// An endpoint's record.
     public struct Row: Sendable {
@@ -51,8 +52,10 @@ public struct RegistryStore: Sendable {
     public func update(_ decide: ([String: Row]) throws -> [Write]) throws -> [Write] {
         var lastError: KafkaError?
         for _ in 0..<Self.tries {
-            do { return try updateOnce(decide) } catch let error as KafkaError where error.isFatal || error.code == .fenced {
+            do { return try updateOnce(decide) } catch let error as KafkaError where error.isFatal || error.isFenced {
                 lastError = error
+                // Writers that fence each other take turns sooner or later.
+                _ = WakeUp.sleep(milliseconds: .random(in: 20...400))
             }
         }
         throw lastError ?? KafkaError(.timedOut, "another writer holds the registry")

@@ -20,7 +20,8 @@ public struct TopicCheck: Sendable {
     public var settingsWereChecked = true
 
     /// `expected`: the tiers that are written to. `withSettings`: also compare the topics' settings.
-    public static func run(_ kafka: KafkaSettings, _ topics: Topics, expected tiers: [RetryTier], withSettings: Bool) throws(KafkaError)
+    public static func run(_ kafka: KafkaSettings, _ topics: Topics, expected tiers: [RetryTier], inputs: [String] = [], withSettings: Bool)
+        throws(KafkaError)
         -> TopicCheck
     {
         let admin = try TopicAdmin(kafka)
@@ -32,6 +33,9 @@ public struct TopicCheck: Sendable {
         let wanted = topics.specifications(
             partitions: check.partitions ?? 24, replicationFactor: min(3, brokers), tiers: Set(tiers + check.tiers).sorted())
         for topic in wanted { check.compareCount(topic, counts[topic.name], topics) }
+        for input in inputs where !input.hasPrefix("^") && counts[input] == nil {
+            check.findings.append(Finding(topic: input, problem: "is missing; create it, or correct --input-topics", isFatal: true))
+        }
         guard withSettings, check.findings.allSatisfy({ !$0.isFatal }) else { return check }
         do {
             let settings = try admin.settings(of: wanted.map(\.name))

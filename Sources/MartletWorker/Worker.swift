@@ -32,7 +32,9 @@ public final class Worker: Sendable {
         let check: TopicCheck
         do throws(KafkaError) {
             try configuration.kafka.validate()
-            check = try TopicCheck.run(configuration.kafka, configuration.topics, expected: configuration.lane.tiers, withSettings: false)
+            check = try TopicCheck.run(
+                configuration.kafka, configuration.topics, expected: configuration.lane.tiers, inputs: configuration.inputTopics,
+                withSettings: false)
         } catch {
             if error.code == .configuration { throw StartFailure(exitCode: 2, "\(error)") }
             throw .unreachable(configuration.kafka.brokers, error)

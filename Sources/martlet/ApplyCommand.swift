@@ -24,10 +24,10 @@ enum ApplyCommand {
         let store = try EndpointCommands.store(arguments)
         var plan = Plan()
         if arguments.isOn("dry-run") {
-            plan = Plan(wanted, try store.load(), prune: arguments.isOn("prune"), nowMilliseconds: SystemClock.wallMilliseconds())
+            plan = try Plan(wanted, try store.load(), prune: arguments.isOn("prune"), nowMilliseconds: SystemClock.wallMilliseconds())
         } else {
             _ = try store.update { rows in
-                plan = Plan(wanted, rows, prune: arguments.isOn("prune"), nowMilliseconds: SystemClock.wallMilliseconds())
+                plan = try Plan(wanted, rows, prune: arguments.isOn("prune"), nowMilliseconds: SystemClock.wallMilliseconds())
                 return plan.writes
             }
         }
@@ -45,6 +45,9 @@ enum ApplyCommand {
         do { document = try YAMLDocument.parse(try Files.read(file)) } catch let error as YAMLDocument.ParseError {
             throw UsageError("\(file): \(error)")
         }
+        if let other = document.members?.first(where: { $0.name != "endpoints" }) {
+            throw UsageError("\(file): '\(other.name)' isn't known; expected 'endpoints:'")
+        }
         guard let list = document["endpoints"]?.arrayValue else { throw UsageError("\(file): expected a list under 'endpoints:'") }
         let rules = try Settings.rules(arguments)
         var ids: Set<String> = []
@@ -53,6 +56,11 @@ enum ApplyCommand {
                 let endpoint = try Endpoint(json: element)
                 if let typo = endpoint.unknown.first(where: { $0.name != "metadata" }) {
                     throw Endpoint.Invalid(typo.name, "isn't a field of an endpoint")
+                }
+                for (field, known) in [("rate", ["n", "perMs", "burst"]), ("timeoutsMs", ["connect", "total"])] {
+                    if let typo = element[field]?.members?.first(where: { !known.contains($0.name) }) {
+                        throw Endpoint.Invalid("\(field).\(typo.name)", "isn't known")
+                    }
                 }
                 try endpoint.validate(rules: rules)
                 guard ids.insert(endpoint.id).inserted else { throw Endpoint.Invalid("id", "'\(endpoint.id)' stands twice") }
@@ -76,10 +84,13 @@ enum ApplyCommand {
 
         init(
             _ wanted: [(endpoint: Endpoint, hasSecrets: Bool)], _ rows: [String: RegistryStore.Row], prune: Bool, nowMilliseconds now: Int64
-        ) {
+        ) throws {
             for (given, hasSecrets) in wanted {
                 var endpoint = given
                 endpoint.updatedMilliseconds = now
+                if let row = rows[endpoint.id], row.endpoint == nil {
+                    throw CommandFailure(5, "the record of '\(row.id)' can't be read (\(row.problem ?? "")); this version would destroy it")
+                }
                 guard let old = rows[endpoint.id]?.endpoint else {
                     endpoint.createdMilliseconds = now
                     endpoint.version = 1
@@ -89,7 +100,10 @@ enum ApplyCommand {
                     writes.append(.put(endpoint))
                     continue
                 }
-                let sameSecrets = !hasSecrets || old.secrets.map(\.plain) == endpoint.secrets.map(\.plain)
+                let sameSecrets =
+                    !hasSecrets
+                    || old.secrets.map { [$0.plain, "\($0.expiresMilliseconds ?? 0)"] }
+                        == endpoint.secrets.map { [$0.plain, "\($0.expiresMilliseconds ?? 0)"] }
                 if sameSecrets { endpoint.secrets = old.secrets }
                 (endpoint.createdMilliseconds, endpoint.version, endpoint.unknown) = (
                     old.createdMilliseconds, old.version + 1, Self.merged(old.unknown, endpoint.unknown)
@@ -105,7 +119,7 @@ enum ApplyCommand {
             }
             guard prune else { return }
             let named = Set(wanted.map(\.endpoint.id))
-            for id in rows.keys.sorted() where !named.contains(id) {
+            for id in rows.keys.sorted() where !named.contains(id) && rows[id]?.endpoint != nil {
                 removed += 1
                 lines.append("- \(id)")
                 writes.append(.delete(id: id))

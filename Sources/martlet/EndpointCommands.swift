@@ -97,7 +97,12 @@ enum EndpointCommands {
     ) { arguments in
         // Without a broker only the given values can be checked.
         if arguments.isOn("dry-run") {
-            var endpoint = Endpoint(id: arguments.positionals[0], url: arguments.text("url") ?? "https://unchanged.example.com/")
+            guard Identifiers.isName(arguments.positionals[0]) else {
+                throw UsageError("'\(arguments.positionals[0])' isn't an endpoint id")
+            }
+            var endpoint = Endpoint(id: arguments.positionals[0], url: arguments.text("url") ?? "https://unchanged.martlet.dev/")
+            // Whether it has a rate is unknown here.
+            endpoint.rate = RateLimit(n: 1, perMilliseconds: 1_000)
             try EndpointFlags.apply(arguments, to: &endpoint, nowMilliseconds: 0)
             try validate(endpoint, arguments)
             Terminal(arguments).note("the changes are valid; nothing was written")

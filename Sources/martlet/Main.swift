@@ -24,8 +24,14 @@ enum Main {
             }
         } catch {
             terminal.note("martlet: \(error)")
+            if let error = error as? KafkaError, let advice = advice(error) { terminal.note("  \(advice)") }
             return exitCode(of: error)
         }
+    }
+
+    private static func advice(_ error: KafkaError) -> String? {
+        if error.isUnreachable { return "check --brokers, the network, and --kafka settings for TLS or SASL" }
+        return error.isUnknownTopic ? "run 'martlet topics create', or check --topic-prefix" : nil
     }
 
     /// As the contract says; see docs/contracts.md.

@@ -65,7 +65,9 @@ enum PublishCommand {
             lineNumber += 1
             if line.allSatisfy({ $0 == 0x20 || $0 == 0x09 }) { return true }
             do { try publisher.publish(try event(line, arguments)) } catch let error as Event.Poison {
-                throw UsageError("\(file), line \(lineNumber): \(error)", hint: "\(publisher.sent) events before it were published")
+                try publisher.finish()
+                throw UsageError(
+                    "\(file), line \(lineNumber): \(error)", hint: "the \(publisher.acknowledged) events before it were published")
             }
             let now = SystemClock.monotonicMilliseconds()
             if now - shown >= 200 {

@@ -56,6 +56,7 @@ enum WorkerCommand {
     static func configure(_ configuration: inout WorkerConfiguration, _ arguments: Arguments) throws {
         configuration.topics = try Settings.topics(arguments)
         configuration.roles = Set(arguments.list("roles").compactMap(WorkerConfiguration.Role.init))
+        guard !configuration.roles.isEmpty else { throw UsageError("--roles: give fanout, delivery, or both") }
         configuration.lanes = try arguments.integer("lanes", in: 1...256) ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         configuration.instanceID = arguments.text("instance-id")
         configuration.inputTopics = arguments.list("input-topics")

@@ -97,7 +97,10 @@ struct EndpointURLTests {
             allowHTTP: true, addresses: AddressPolicy(allowed: [try #require(Network("127.0.0.0/8")), try #require(Network("::1"))]))
         #expect(try EndpointURL("http://127.0.0.1:8080/a", rules: rules).description == "http://127.0.0.1:8080/a")
         #expect(try EndpointURL("http://[::1]:8080/", rules: rules).host == .address(try #require(IPAddress("::1"))))
-        for odd in ["http://2130706433/", "http://127.1/", "http://0x7f.0.0.1/", "http://0177.0.0.1/", "http://localhost/"] {
+        for odd in [
+            "http://2130706433/", "http://127.1/", "http://0x7f.0.0.1/", "http://0177.0.0.1/", "http://localhost/",
+            "http://[::ffff:7f00:1]/", "http://[::ffff:127.0.0.1]/",
+        ] {
             #expect(throws: EndpointURL.Refusal.self, "\(odd)") { try EndpointURL(odd, rules: rules) }
         }
     }

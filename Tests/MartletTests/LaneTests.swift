@@ -23,7 +23,7 @@ struct LaneTests {
             core = LaneStateMachine(settings, topicDelays: [0, 0, 5_000, 30_000], seed: 1)
             core.advance(to: now)
             register(change)
-            core.registryAt(position: 10, end: 10)
+            core.registryAt(position: 10, freshAsOf: 0)
             try core.own(Self.stream, committed: 0, metadata: "")
             try core.own(Self.retry, committed: 0, metadata: "")
             core.setLease(untilMonotonic: .max)
@@ -167,6 +167,33 @@ struct LaneTests {
         #expect(bench.starts() == [token])
     }
 
+    @Test func aRecreatedEndpointIsNotDisabledByItsPast() throws {
+        var bench = try Bench()
+        let token = try must(bench.read())
+        _ = bench.starts()
+        bench.core.attemptEnded(token, .gone, .success)
+        _ = bench.core.takeCommands()
+        bench.core.registryChanged(.deleted(id: "ep"))
+        let later = bench.now.wall + 1
+        bench.register { $0.createdMilliseconds = later }
+        let next = bench.read()
+        #expect(bench.starts() == [next])
+    }
+
+    @Test func aRecreatedTopicIsReadFromItsStart() throws {
+        var bench = try Bench()
+        for _ in 0..<10 { bench.read() }
+        let running = bench.starts()
+        #expect(bench.core.restart(Bench.stream, at: 0) == 0)
+        bench.nextOffset = 0
+        let again = bench.read()
+        #expect(again != nil && bench.committed() == 0)
+        // What was in flight from the old topic ends without a trace in the new one.
+        for token in running { bench.core.attemptEnded(token, .delivered, .success) }
+        #expect(bench.committed() == 0)
+        _ = try must(bench.read())
+    }
+
     @Test func pausingParksWhatWaits() throws {
         var bench = try Bench { $0.maxConcurrency = 1 }
         bench.read()
@@ -178,12 +205,19 @@ struct LaneTests {
 
     @Test func unknownIsNotDeleted() throws {
         var bench = try Bench()
-        bench.core.registryAt(position: 10, end: 20)
         let token = try must(bench.read("ep_new", registryOffset: 15))
         #expect(bench.core.takeCommands().isEmpty)
+        // A view that was complete before the record was read says nothing about it.
+        bench.core.registryAt(position: 10, freshAsOf: bench.now.monotonic)
+        #expect(bench.core.takeCommands().isEmpty)
         bench.register(id: "ep_new")
-        bench.core.registryAt(position: 16, end: 20)
+        bench.core.registryAt(position: 16, freshAsOf: 0)
         #expect(bench.starts() == [token])
+        // One that was complete afterwards does: the record's writer read what is no longer there.
+        bench.read("ep_gone", registryOffset: 99)
+        #expect(bench.core.takeCommands().isEmpty)
+        bench.core.registryAt(position: 16, freshAsOf: bench.now.monotonic + 1)
+        #expect(bench.produced() == [.dead(.endpointDeleted, attempts: 0)])
     }
 
     @Test func anOpenBreakerSpendsNoAttemptAndProbesOnce() throws {

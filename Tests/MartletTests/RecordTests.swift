@@ -1,3 +1,4 @@
+import JSON
 import Martlet
 import Testing
 
@@ -199,6 +200,24 @@ struct DeliveryRecordTests {
         headers.removeAll { $0.name == "martlet-endpoint-id" }
         #expect(throws: DeliveryHeaders.Malformed.self) { try Self.read(headers) }
         #expect(throws: DeliveryHeaders.Malformed.self) { try Self.read(Self.sample().encoded + [("martlet-due-ms", Array("soon".utf8))]) }
+    }
+
+    /// Numbers at the ends of their range would overflow as soon as a delay is added.
+    @Test(arguments: ["martlet-due-ms", "martlet-age-from-ms", "martlet-attempt", "martlet-rewrites", "martlet-registry-offset"])
+    func extremeNumbersAreMalformed(_ name: String) {
+        for value in ["9223372036854775807", "-9223372036854775808", "-1", "9007199254740992"] {
+            let headers = Self.sample().encoded.filter { $0.name != name } + [(name, Array(value.utf8))]
+            #expect(throws: DeliveryHeaders.Malformed.self) { try Self.read(headers) }
+        }
+    }
+
+    @Test func extremeHealthIsClamped() throws {
+        let record = try #require(
+            HealthRecord(
+                json: JSONValue.parse(
+                    "{\"v\":1,\"endpointId\":\"e\",\"breaker\":\"open\",\"openUntilMs\":-9223372036854775808,\"opens\":9223372036854775807}"
+                )))
+        #expect(record.openUntilMilliseconds == 0 && record.opens == 1_000)
     }
 
     @Test func deadLettersCarryEverything() {

@@ -118,6 +118,17 @@ public struct FanOutProgress: Sendable {
         }
     }
 
+    /// The log begins above, or ends below, where reading should have gone on: it goes on at `offset`, whatever was remembered.
+    public mutating func restart(_ stream: StreamID, at offset: Int64) {
+        guard let state = streams[stream] else { return }
+        if let next = state.tracker?.next, offset >= next {
+            streams[stream]?.tracker?.endReached(offset)
+        } else {
+            disown([stream])
+            streams[stream] = Stream(tracker: OffsetTracker(start: offset))
+        }
+    }
+
     public func owns(_ stream: StreamID) -> Bool { streams[stream] != nil }
     public var owned: [StreamID] { streams.keys.sorted() }
     public func position(_ stream: StreamID) -> Int64? { streams[stream]?.tracker?.next }

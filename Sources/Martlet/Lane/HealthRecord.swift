@@ -52,10 +52,11 @@ public struct HealthRecord: Sendable, Equatable {
         else { return nil }
         self.init(endpointID: id, writer: json["writer"]?.stringValue ?? "", updatedMilliseconds: Int64(json["updatedMs"]?.intValue ?? 0))
         self.breaker = breaker
-        openUntilMilliseconds = Int64(json["openUntilMs"]?.intValue ?? 0)
-        opens = json["opens"]?.intValue ?? 0
-        failingSinceMilliseconds = json["failingSinceMs"]?.intValue.map(Int64.init)
-        attemptsSinceSuccess = json["attemptsSinceSuccess"]?.intValue ?? 0
+        func number(_ name: String) -> Int64? { json[name]?.intValue.map { min(max(0, Int64($0)), DeliveryHeaders.numberLimit) } }
+        openUntilMilliseconds = number("openUntilMs") ?? 0
+        opens = Int(min(number("opens") ?? 0, 1_000))
+        failingSinceMilliseconds = number("failingSinceMs")
+        attemptsSinceSuccess = Int(number("attemptsSinceSuccess") ?? 0)
         if let disabled = json["disabled"], let reason = disabled["reason"]?.stringValue,
             let version = disabled["endpointVersion"]?.intValue
         {

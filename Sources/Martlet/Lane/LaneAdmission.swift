@@ -22,7 +22,8 @@ extension LaneStateMachine {
     /// A due record: what its endpoint says of it.
     mutating func admit(_ token: RecordToken) {
         guard let record = record(token) else { return }
-        if record.facts.registryOffset > registryPosition, registryPosition < registryEnd {
+        // Unknown is not deleted: only a view that was complete after the record was read may say so.
+        if record.facts.registryOffset > registryPosition, registryFreshAsOf <= record.waitingSinceMonotonic ?? now.monotonic {
             if record.phase != .unregistered { limitResidency(token) }
             setPhase(token, .unregistered)
             unregistered.append(token)

@@ -57,7 +57,7 @@ extension LaneStateMachine {
 
     /// An attempt's successor, if its partition is (still, or again) ours; else whoever owns it delivers again.
     private mutating func takeOver(_ token: RecordToken, _ successor: Successor) {
-        guard let record = record(token), streams[record.stream] != nil else { return free(token) }
+        guard let record = record(token), streams[record.stream] != nil, !record.isDetached else { return free(token) }
         move(token, successor)
     }
 

@@ -24,6 +24,8 @@ struct LaneRecord {
     var successor: Successor?
     /// Started while the breaker was half-open: its end alone is the breaker's verdict.
     var isProbe = false
+    /// Its topic was made anew while it was under way: its offset means nothing any more.
+    var isDetached = false
     /// The successor as it was first decided, before a permanent failure to write it.
     var isCut = false
 }
@@ -71,7 +73,10 @@ struct LaneEndpoint {
     /// Not to be sent to: its deliveries are parked.
     var isParked: Bool {
         guard let endpoint = entry?.prepared?.endpoint else { return true }
-        return endpoint.state != .enabled || disabled.map { $0.endpointVersion >= endpoint.version } ?? false
+        // A later edit cancels it, and so does a later creation under the same id.
+        let isDisabled =
+            disabled.map { $0.endpointVersion >= endpoint.version && $0.atMilliseconds >= endpoint.createdMilliseconds } ?? false
+        return endpoint.state != .enabled || isDisabled
     }
 }
 

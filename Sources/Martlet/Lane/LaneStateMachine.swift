@@ -18,7 +18,8 @@ public struct LaneStateMachine {
     var freeEndpoints: [Int] = []
     var registry: [String: Registry.Entry] = [:]
     var registryPosition: Int64 = 0
-    var registryEnd: Int64 = 0
+    /// The view held all that was acknowledged by this monotonic moment.
+    var registryFreshAsOf: Int64 = .min
 
     var ready = RingQueue<Int>()
     var residency = Heap<(deadline: Int64, token: RecordToken)> { ($0.deadline, $0.token.bits) < ($1.deadline, $1.token.bits) }
@@ -126,7 +127,7 @@ public struct LaneStateMachine {
         unfinishedBytes -= record.facts.bytes
         if orphans[record.stream]?[record.offset] == token {
             orphans[record.stream]?[record.offset] = nil
-        } else if streams[record.stream] != nil {
+        } else if !record.isDetached, streams[record.stream] != nil {
             streams[record.stream]?.unfinished -= 1
             streams[record.stream]?.unfinishedBytes -= record.facts.bytes
         }
@@ -145,9 +146,9 @@ public struct LaneStateMachine {
         }
     }
 
-    /// How far the registry has been read, and where it ends as far as is known.
-    public mutating func registryAt(position: Int64, end: Int64) {
-        (registryPosition, registryEnd) = (max(registryPosition, position), max(registryEnd, end))
+    /// How far the registry has been read, and until when (monotonic) that is everything.
+    public mutating func registryAt(position: Int64, freshAsOf: Int64) {
+        (registryPosition, registryFreshAsOf) = (max(registryPosition, position), max(registryFreshAsOf, freshAsOf))
         let waiting = unregistered
         unregistered.removeAll(keepingCapacity: true)
         for token in waiting where record(token)?.phase == .unregistered { admit(token) }

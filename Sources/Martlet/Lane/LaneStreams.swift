@@ -24,7 +24,9 @@ extension LaneStateMachine {
     public mutating func restart(_ stream: StreamID, at offset: Int64) -> Int64 {
         guard let state = streams[stream] else { return 0 }
         guard let tracker = state.tracker, offset >= tracker.next else {
-            streams[stream]?.tracker = OffsetTracker(start: offset)
+            beginRevoke([stream])
+            for slot in records.indices where records[slot]?.stream == stream { records[slot]?.isDetached = true }
+            streams[stream] = LaneStream(tracker: OffsetTracker(start: offset))
             return 0
         }
         streams[stream]?.tracker?.endReached(offset)
@@ -54,7 +56,7 @@ extension LaneStateMachine {
         beginRevoke(leaving)
         let set = Set(leaving)
         for slot in records.indices {
-            guard let record = records[slot], set.contains(record.stream) else { continue }
+            guard let record = records[slot], set.contains(record.stream), !record.isDetached else { continue }
             orphans[record.stream, default: [:]][record.offset] = RecordToken(slot: UInt32(slot), generation: generations[slot])
         }
         for stream in leaving { streams[stream] = nil }
@@ -143,6 +145,7 @@ extension LaneStateMachine {
     /// The record is done: a fact about its offset, whatever happened to the assignment between.
     mutating func complete(_ token: RecordToken) {
         guard let record = record(token) else { return }
+        if record.isDetached { return free(token) }
         if let tracker = streams[record.stream]?.tracker {
             if record.offset >= tracker.next {
                 streams[record.stream]?.completedEarly.insert(record.offset)

@@ -64,7 +64,9 @@ public struct AttemptRecord {
         text("outcome", outcome)
         text("errorClass", delivered ? nil : (result.error?.kind ?? .status).rawValue)
         text("error", delivered ? nil : result.error.map { DeliveryHeaders.capped($0.text) } ?? result.status.map { "status \($0)" })
-        text("responseExcerpt", excerpt.isEmpty ? nil : String(decoding: excerpt, as: UTF8.self))
+        text(
+            "responseExcerpt",
+            excerpt.isEmpty ? nil : DeliveryHeaders.capped(String(decoding: excerpt, as: UTF8.self), bytes: Self.excerptLimitBytes))
         if case .retry(let at) = verdict { number("nextAttemptMs", at) } else { number("nextAttemptMs", nil) }
         if case .dead(let reason) = verdict { text("deadReason", reason.rawValue) } else { text("deadReason", nil) }
         text("worker", worker)

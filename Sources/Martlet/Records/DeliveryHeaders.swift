@@ -30,6 +30,8 @@ public struct DeliveryHeaders: Sendable, Equatable {
     public var traceParent: String?
     public var traceState: String?
 
+    /// Of any number: 2⁵³ − 1, as JSON's.
+    static let numberLimit: Int64 = 9_007_199_254_740_991
     /// Of `martlet-last-error` and `martlet-reason`.
     public static let textLimitBytes = 512
 
@@ -51,8 +53,9 @@ public struct DeliveryHeaders: Sendable, Equatable {
             let name = String(decoding: nameBytes, as: UTF8.self)
             let text = String(decoding: value, as: UTF8.self)
             func number() -> Int64 {
-                if let number = Int64(text) { return number }
-                bad = bad ?? "\(name) isn't a number"
+                // Far from where adding a delay could overflow.
+                if let number = Int64(text), (0...Self.numberLimit).contains(number) { return number }
+                bad = bad ?? "\(name) isn't a number from 0 to \(Self.numberLimit)"
                 return 0
             }
             switch name {
@@ -83,7 +86,6 @@ public struct DeliveryHeaders: Sendable, Equatable {
         }
         if copy.deliveryID.isEmpty { bad = bad ?? "martlet-delivery-id is missing" }
         if copy.endpointID.isEmpty { bad = bad ?? "martlet-endpoint-id is missing" }
-        if copy.attempt < 0 || copy.rewrites < 0 { bad = bad ?? "martlet-attempt or martlet-rewrites is negative" }
         if let bad { throw Malformed(description: bad) }
         self = copy
     }
@@ -101,8 +103,8 @@ public struct DeliveryHeaders: Sendable, Equatable {
         add("martlet-registry-offset", String(registryOffset))
         add("martlet-rewrites", String(rewrites))
         add("martlet-last-status", lastStatus.map { String($0) })
-        add("martlet-last-error", lastError.map(Self.capped))
-        add("martlet-reason", reason.map(Self.capped))
+        add("martlet-last-error", lastError.map { Self.capped($0) })
+        add("martlet-reason", reason.map { Self.capped($0) })
         add("martlet-replayed-from", replayedFrom)
         add("ce_specversion", "1.0")
         add("ce_id", eventID)
@@ -117,12 +119,12 @@ public struct DeliveryHeaders: Sendable, Equatable {
         return headers
     }
 
-    /// At most 512 bytes, cut between characters.
-    static func capped(_ text: String) -> String {
-        guard text.utf8.count > textLimitBytes else { return text }
+    /// Cut between characters.
+    static func capped(_ text: String, bytes limit: Int = textLimitBytes) -> String {
+        guard text.utf8.count > limit else { return text }
         var cut = ""
         for character in text {
-            guard cut.utf8.count + character.utf8.count <= textLimitBytes else { break }
+            guard cut.utf8.count + character.utf8.count <= limit else { break }
             cut.append(character)
         }
         return cut

@@ -82,7 +82,10 @@ extension Endpoint {
             rate = RateLimit(n: Int(n), perMilliseconds: per, burst: try inner.integer("burst", in: 1...1_000_000).map { Int($0) })
         }
         if let limit = try fields.integer("maxConcurrency", in: 1...1_024) { maxConcurrency = Int(limit) }
-        sendsTrace = json["sendsTrace"]?.boolValue ?? false
+        if let trace = json["sendsTrace"], !trace.isNull {
+            guard let flag = trace.boolValue else { throw Invalid("sendsTrace", "expected true or false, found \(trace.kind)") }
+            sendsTrace = flag
+        }
         createdMilliseconds = try fields.integer("createdMs", in: 0...Int64.max) ?? 0
         updatedMilliseconds = try fields.integer("updatedMs", in: 0...Int64.max) ?? 0
         version = Int(try fields.integer("version", in: 1...Int64.max) ?? 1)
@@ -120,6 +123,8 @@ extension Endpoint {
 
     /// Everything that registration requires beyond being readable.
     public func validate(rules: EndpointURL.Rules) throws(Invalid) {
+        // What workers could not read must not be registered.
+        _ = try Endpoint(json: json(revealSecrets: true))
         do { _ = try EndpointURL(url, rules: rules) } catch { throw Invalid("url", error.description) }
         if let refusal = HeaderRules.firstRefusal(headers) { throw Invalid("headers", refusal) }
         for secret in secrets {
