@@ -19,7 +19,7 @@ static inline struct MHD_Daemon *martlet_mhd_start(int thread_per_connection, ui
     listen_on.sin_family = AF_INET;
     listen_on.sin_addr.s_addr = htonl(address);
     listen_on.sin_port = htons(port);
-    unsigned int flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ERROR_LOG;
+    unsigned int flags = MHD_USE_INTERNAL_POLLING_THREAD;
     flags |= thread_per_connection ? MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL : MHD_USE_EPOLL;
     return MHD_start_daemon(flags, port, NULL, NULL, handler, context, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&listen_on,
                             MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_CONNECTION_TIMEOUT, timeout_seconds,

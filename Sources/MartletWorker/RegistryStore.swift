@@ -65,7 +65,10 @@ public struct RegistryStore: Sendable {
         var options = Producer.Options()
         options.transactionalID = Self.transactionalID
         options.lingerMilliseconds = 0
-        let producer = try Producer(kafka, options)
+        // Being fenced by another writer is part of the protocol, not news.
+        var quiet = kafka
+        quiet.log = { _, _ in }
+        let producer = try Producer(quiet, options)
         try producer.initTransactions()
         let writes = try decide(try load())
         guard !writes.isEmpty else { return [] }
