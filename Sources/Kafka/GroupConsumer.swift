@@ -116,10 +116,11 @@ public final class GroupConsumer {
             case RD_KAFKA_EVENT_ERROR:
                 let code = rd_kafka_event_error(event)
                 var failure = KafkaError(code, String(cString: rd_kafka_event_error_string(event)))
-                if code == RD_KAFKA_RESP_ERR__FATAL {
-                    var reason = [CChar](repeating: 0, count: 512)
-                    let original = rd_kafka_fatal_error(handle, &reason, reason.count)
-                    failure = KafkaError(original, String(decoding: reason.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
+                // A fencing comes under its own code: whether the handle is dead is asked for, not read off the event.
+                var reason = [CChar](repeating: 0, count: 512)
+                let fatal = rd_kafka_fatal_error(handle, &reason, reason.count)
+                if fatal != RD_KAFKA_RESP_ERR_NO_ERROR {
+                    failure = KafkaError(fatal, String(decoding: reason.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
                     failure.isFatal = true
                 }
                 body(.failed(failure))

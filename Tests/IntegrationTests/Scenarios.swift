@@ -88,11 +88,17 @@ enum Scenarios {
             var edited = gone
             edited.version = 2
             try world.register([edited])
-            try world.wait("the edit is seen") {
-                try world.publish([World.event("edited-\(world.requests.count)")])
-                _ = WakeUp.sleep(milliseconds: 300)
-                return world.requests.count { $0.path == "/ep_gone" } > 1
+            // Until the worker has seen the edit, each event is parked; then one is sent.
+            for number in 0..<200 where world.requests.count(where: { $0.path == "/ep_gone" }) == 1 {
+                let event = World.event("edited-\(number)")
+                try world.publish([event])
+                try world.wait("its end") {
+                    let isSent = world.requests.contains { $0.path == "/ep_gone" && $0.id == event.messageID }
+                    return try isSent
+                        || world.letters().contains { $0.headers["ce_id"] == event.id && $0.headers["martlet-endpoint-id"] == "ep_gone" }
+                }
             }
+            #expect(world.requests.count { $0.path == "/ep_gone" } == 2)
         }
     }
 
