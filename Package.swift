@@ -70,13 +70,13 @@ let package = Package(
         tests("OperatorToolsTests", ["ArgumentParsing", "Logging", "Metrics", "JSON"]),
         tests("HTTPDeliveryTests", ["HTTPDelivery", "HTTPServing", "EventLoop"]),
         tests("MartletTests", ["Martlet", "HTTPDelivery", "JSON", "WebhookSigning", "Kafka"]),
-        tests("MartletSimulatorTests", ["MartletSimulator"]),
+        tests("MartletSimulatorTests", ["MartletSimulator", "martlet-simulate"]),
         tests("KafkaTests", ["Kafka", "EventLoop"]),
         tests(
             "IntegrationTests",
             [
                 "MartletWorker", "MartletProducer", "Martlet", "Kafka", "HTTPDelivery", "HTTPServing", "WebhookSigning", "EventLoop",
-                "JSON", "Logging",
+                "JSON", "Logging", "martlet",
             ]),
         tests("CommandLineTests", ["martlet"]),
         tests("WebhookSigningTests", ["WebhookSigning", "JSON"], resources: [.copy("vectors.json")]),

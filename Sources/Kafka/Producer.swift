@@ -29,6 +29,8 @@ public final class Producer {
         public var at: TopicPartition
         /// The record's offset, when there is no error.
         public var offset: Int64
+        /// The brokers' time of the append, for topics that stamp it; Unix milliseconds.
+        public var appendedMilliseconds: Int64?
         public var error: KafkaError?
     }
 
@@ -137,10 +139,13 @@ public final class Producer {
         while let message = rd_kafka_event_message_next(event) {
             let error = message.pointee.err
             let topic = String(cString: rd_kafka_topic_name(message.pointee.rkt))
+            var kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE
+            let stamp = rd_kafka_message_timestamp(message, &kind)
             body(
                 Report(
                     token: UInt64(UInt(bitPattern: message.pointee._private)) &- 1, at: TopicPartition(topic, message.pointee.partition),
                     offset: message.pointee.offset,
+                    appendedMilliseconds: kind == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME && stamp > 0 ? stamp : nil,
                     error: error == RD_KAFKA_RESP_ERR_NO_ERROR ? nil : KafkaError(error, "produce to \(topic)")))
         }
     }

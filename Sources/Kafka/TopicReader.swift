@@ -43,6 +43,13 @@ public final class TopicReader {
         topics[at] = topic
     }
 
+    /// Nothing more of this partition; what was fetched is dropped.
+    public func stop(_ at: TopicPartition) {
+        guard let topic = topics.removeValue(forKey: at) else { return }
+        rd_kafka_consume_stop(topic, at.partition)
+        rd_kafka_topic_destroy(topic)
+    }
+
     /// Waits up to `waitMilliseconds` for the next event of any started partition; nil when nothing came.
     public func next(waitMilliseconds: Int) -> (at: TopicPartition, event: PartitionEvent)? {
         var message: UnsafeMutablePointer<rd_kafka_message_t>?

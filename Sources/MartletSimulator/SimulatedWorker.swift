@@ -1,39 +1,80 @@
 internal import Martlet
 
-/// One worker in the simulated world: the real state machine and what its driver would keep.
-struct SimulatedWorker {
+/// One worker in the simulated world: the real state machines and what their drivers would keep.
+final class SimulatedWorker {
+    struct Item {
+        var record: SimulatedRecord
+        /// From when it could have been started or moved, world time.
+        var ready: Int64
+        var offset: Int64
+        var isRetried: Bool
+        /// How many disturbances there had been when it was read.
+        var disturbances: Int
+        var isBusy = false
+        var wasStarted = false
+        var hasMoved = false
+        var isUnreachable = false
+    }
+
     var core: LaneStateMachine
+    var progress = FanOutProgress()
+    var clock = BrokerClock()
+    /// Of its wall clock and of its monotonic clock to the world's time.
+    var skew: Int64
+    var monotonicBase: Int64
+
     var positions: [StreamID: Int64] = [:]
-    var items: [RecordToken: SimulatedRecord] = [:]
-    var partitions: Set<Int32> = []
-    /// Frozen until then; it knows nothing of what happens meanwhile.
-    var suspendedUntil: Int64 = 0
+    var items: [RecordToken: Item] = [:]
+    var partitions: [Int32] = []
+    var eventPositions: [Int: Int64] = [:]
+    var fanOuts: [UInt32: (event: SimulatedEvent, endpoints: [Int], registryOffset: Int64)] = [:]
+    /// Handed to the fan-out producer and not yet with the brokers, in order.
+    var wire: [(token: FanOutProgress.EventToken, index: Int, delivery: Int, partition: Int32, facts: DeliveryFacts)] = []
+    var readingAgain: (stream: StreamID, position: Int64)?
+    var healthPositions: [Int32: Int] = [:]
+    var registryIndex = 0
+    var registryLag: Int64
     /// The group's generation that it believes in: the brokers refuse commits of an older one.
     var generation = 0
+    var isCommitting = false
+    /// As an independent count says: when starts must have stopped.
+    var leaseUntil: Int64 = 0
+    /// Frozen, or without the brokers, until then.
+    var suspendedUntil: Int64 = 0
+    var cutOffUntil: Int64 = 0
+    var egressBrokenUntil: Int64 = 0
+    var silentSince: Int64?
+    /// Dies after so many more commands.
+    var dooms: Int?
+    var endpoints: [Int: EndpointWatch] = [:]
+    var unreachable: [(at: Int64, endpoint: Int, failed: Bool)] = []
+
+    init(core: LaneStateMachine, skew: Int64, monotonicBase: Int64, registryLag: Int64) {
+        (self.core, self.skew, self.monotonicBase, self.registryLag) = (core, skew, monotonicBase, registryLag)
+    }
+
+    func time(_ now: Int64) -> LaneTime { LaneTime(monotonic: now + monotonicBase, wall: now + skew + clock.aheadMilliseconds) }
+    /// How wrong its idea of the brokers' time is.
+    var clockError: Int64 { skew + clock.aheadMilliseconds }
+}
+
+/// What the checker has seen a worker do to one endpoint.
+struct EndpointWatch {
+    var inFlight = 0
+    var starts: [Int64] = []
+    var openUntil: Int64?
+    var probes: Set<RecordToken> = []
+    var failuresInARow = 0
+    var firstsWhileRetriedWait = 0
+    var disabledVersion: Int?
+    var run = 0
+    var runSince: Int64 = 0
 }
 
 /// What is on its way back to a worker.
 enum SimulatedArrival {
-    case attempt(RecordToken, delivery: Int, AttemptOutcome, AttemptOutcome.BreakerSignal)
-    case acknowledgement(RecordToken, LaneStateMachine.ProduceResult)
-}
-
-/// How a receiver answers at a moment.
-enum SimulatedReceiver: CaseIterable {
-    case healthy, flaky, down, recovers, gone, slow
-
-    func answer(now: Int64, recoversAt: Int64, using generator: inout SeededGenerator) -> (
-        AttemptOutcome, AttemptOutcome.BreakerSignal, delay: Int64
-    ) {
-        let delay = Int64.random(in: 1...40, using: &generator)
-        let failure = (AttemptOutcome.retry(hintMilliseconds: nil), AttemptOutcome.BreakerSignal.failure)
-        switch self {
-        case .healthy: return (.delivered, .success, delay)
-        case .flaky: return Int.random(in: 0..<3, using: &generator) == 0 ? (failure.0, failure.1, delay) : (.delivered, .success, delay)
-        case .down: return (failure.0, failure.1, delay)
-        case .recovers: return now < recoversAt ? (failure.0, failure.1, delay) : (.delivered, .success, delay)
-        case .gone: return (.gone, .success, delay)
-        case .slow: return (.delivered, .success, Int64.random(in: 1_000...9_000, using: &generator))
-        }
-    }
+    case attempt(RecordToken, endpoint: Int, SimulatedReceiver.Answer)
+    case acknowledgement(RecordToken, LaneStateMachine.ProduceResult, sent: Int64, appended: Int64?)
+    case fanOutAcknowledgement(FanOutProgress.EventToken, index: Int)
+    case committed([LaneStateMachine.Commit], [FanOutProgress.PartitionCommit], sent: Int64, generation: Int)
 }

@@ -1,383 +1,495 @@
 internal import HTTPDelivery
 internal import Martlet
 
-/// The delivery lane's state machine in a world of models with one seed: log, group, acknowledgements, receivers, clock. Workers crash,
-/// are suspended and lose partitions at any step; then faults stop, and everything must come to an end.
+/// The real state machines of fan-out and delivery in a world of models with one seed: log, group, acknowledgements, receivers, registry,
+/// clocks. Workers crash between any two commands, are suspended, lose their brokers, their network and their partitions; then faults stop,
+/// and everything must come to an end. What must hold at each step is in `Checker`; what workers do to the world in `SimulationDriver`.
 public struct Simulation {
-    public struct Options: Sendable {
-        public var partitions: Int32 = 3
-        public var workers = 2
-        public var endpoints = 6
-        public var deliveries = 120
-        public var steps = 600
-        /// Chance of a fault per step.
-        public var faults = 0.01
-        public init() {}
-    }
-
     public struct Report: Sendable, Equatable {
         public var seed: UInt64
         /// What broke, with the step; empty: all invariants held.
         public var violations: [String] = []
         /// Of every command, in order: one seed gives one hash.
         public var traceHash: UInt64 = 0xcbf2_9ce4_8422_2325
+        public var deliveries = 0
         public var delivered = 0
         public var duplicates = 0
         public var crashes = 0
+        public var otherFaults = 0
         public var rewrites = 0
+        public var holds = 0
+        public var egressFailures = 0
+        public var lost = 0
+
+        public init(seed: UInt64) { self.seed = seed }
+
+        /// Adds another run's counts.
+        public mutating func add(_ other: Self) {
+            for count: WritableKeyPath<Self, Int> in [
+                \.deliveries, \.delivered, \.duplicates, \.crashes, \.otherFaults, \.rewrites, \.holds, \.egressFailures, \.lost,
+            ] { self[keyPath: count] += other[keyPath: count] }
+        }
+    }
+
+    struct SimulatedEndpoint {
+        var id: String
+        var hash: UInt64
+        var partition: Int32
+        var receiver: SimulatedReceiver
+        var definition: Endpoint
+        var created: Int64
+        var deletedAt: Int64?
+        /// From when on every worker knows that nothing may be sent to it.
+        var parkedSince: Int64?
     }
 
     static let tiers = ["1s", "5s", "30s"].compactMap { RetryTier(name: $0) }
     static let sessionMilliseconds: Int64 = 15_000
     static let leaseMarginMilliseconds: Int64 = 10_000
+    static let maxAgeMilliseconds: Int64 = 240_000
+    static let unfinishedLimit = 16
+    static let concurrencyLimit = 4
+    static let viewAgeLimitMilliseconds: Int64 = 1_000
 
-    private let options: Options
-    private var generator: SeededGenerator
-    private var log = SimulatedLog()
-    private var workers: [Int: SimulatedWorker] = [:]
+    let scenario: Scenario
+    var generator: SeededGenerator
+    var log: SimulatedLog
+    var workers: [Int: SimulatedWorker] = [:]
+    var workerIDs: [Int] = []
     private var nextWorker = 0
-    private var generation = 0
-    private var owner: [Int32: Int] = [:]
-    private var arrivals: [(at: Int64, worker: Int, arrival: SimulatedArrival)] = []
-    private var now: Int64 = 1_000_000
-    private var step = 0
-    private var report: Report
-    private var endpoints: [(entry: Registry.Entry, id: String, partition: Int32, receiver: SimulatedReceiver)] = []
-    private var succeeded: [Int: Int] = [:]
-    /// Crashes, suspensions and rebalances so far: what may explain a duplicate.
-    private var disturbances = 0
+    var generation = 0
+    /// By partition; -1: nobody.
+    var owner: [Int]
+    var arrivals = Heap<(at: Int64, number: Int, worker: Int, arrival: SimulatedArrival)> { ($0.at, $0.number) < ($1.at, $1.number) }
+    var arrivalNumber = 0
+    var now: Int64 = 10_000_000
+    var step = 0
+    public internal(set) var report: Report
+    var endpoints: [SimulatedEndpoint] = []
+    /// The registry's log: the state of an endpoint, or its deletion.
+    var registry: [(at: Int64, endpoint: Int, entry: Registry.Entry?)] = []
+    var published = 0
+    /// By delivery.
+    var succeeded: [Int: Int] = [:]
+    var firstStart: [Int: Int64] = [:]
+    var expected: [Int] = []
+    /// Of these retention removed a record; of the first, the only one that could still be delivered.
+    var expired: Set<Int> = []
+    var removed: Set<Int> = []
+    var rewrites: [Int: Int] = [:]
+    var lastOrdered: [Int: Int] = [:]
+    var lastDisturbance: Int64 = .min
+    var disturbances = 0
+    var isSettling = false
+    var isRebalancing = false
+    /// Events come close together while some workers don't know a new endpoint yet.
+    private var newcomerUntil: Int64 = 0
+    /// Postponed for a silent member.
+    var mustRebalance = false
+    var poisonExpected = 0
+    /// Of each event.
+    var publishedAt: [(at: Int64, partition: Int)] = []
+    /// Endpoints whose ordering was changed: nothing is promised for them.
+    var toggled: Set<Int> = []
+    /// When a failed delivery may be tried again, unless something is disturbed.
+    var notBefore: [Int: Int64] = [:]
+    struct Flight: Hashable {
+        var worker: Int
+        var stream: StreamID
+        var offset: Int64
+    }
+    struct FlightToken: Hashable {
+        var worker: Int
+        var token: RecordToken
+    }
+    var flying: Set<Flight> = []
+    var flights: [FlightToken: Flight] = [:]
+    /// Of deliveries that were written to a partition which isn't their endpoint's.
+    var astray: Set<Int> = []
+    /// Written after they were acknowledged: what one of the deliberate mistakes does.
+    var pendingWrites:
+        [(worker: Int, at: Int64, item: SimulatedWorker.Item, successor: Successor, place: (stream: StreamID, offset: Int64))] = []
+    /// The holds of a partition's last commit, for one of the deliberate mistakes.
+    var lateHolds: [StreamID: [UInt64: Hold]] = [:]
+    let recoversAt: Int64
+    let isTracing: Bool
+    public private(set) var trace: [String] = []
 
-    public init(seed: UInt64, options: Options = Options()) {
-        self.options = options
+    public init(seed: UInt64, scenario: Scenario? = nil, trace: Bool = false) {
+        let scenario = scenario ?? Scenario(seed: seed)
+        self.scenario = scenario
         generator = SeededGenerator(seed: seed)
+        log = SimulatedLog(topics: 2 + Self.tiers.count, partitions: scenario.partitions)
+        owner = Array(repeating: -1, count: scenario.partitions)
+        recoversAt = 10_000_000 + 45_000
+        isTracing = trace
         report = Report(seed: seed)
     }
 
     public mutating func run() -> Report {
-        makeEndpoints()
-        for delivery in 0..<options.deliveries { publish(delivery) }
-        for _ in 0..<options.workers { addWorker() }
+        for number in 0..<scenario.endpoints { create(number) }
+        for _ in 0..<scenario.workers { addWorker() }
+        now += 2_000
         rebalance()
-        while step < options.steps, report.violations.isEmpty {
+        while step < scenario.steps, report.violations.isEmpty {
             step += 1
-            if Double.random(in: 0..<1, using: &generator) < options.faults { disturb() }
-            tick(by: Int64.random(in: 1...200, using: &generator))
+            if published < scenario.events,
+                scenario.isCalm || now < newcomerUntil || chance(0.25) || published * scenario.steps < scenario.events * step
+            {
+                publish()
+            }
+            if chance(scenario.faults) { disturb() }
+            if scenario.edits, chance(0.03) { edit() }
+            if scenario.egress, step % 120 == 60 { breakEgress() }
+            if scenario.retention, chance(0.02) { expire() }
+            tick(by: Int64.random(in: 1...(scenario.isCalm ? 40 : 200), using: &generator))
         }
         settle()
+        if !report.violations.isEmpty { noteState() }
+        for worker in workers.values {
+            report.holds += worker.core.counters.holds
+            report.egressFailures += worker.core.counters.egressFailures
+        }
+        report.deliveries = expected.count
+        report.delivered = succeeded.count
+        report.lost = expired.count
         return report
+    }
+
+    mutating func chance(_ probability: Double) -> Bool { Double.random(in: 0..<1, using: &generator) < probability }
+    func has(_ defect: Defect.DriverDefect) -> Bool { scenario.defect == .driver(defect) }
+    mutating func violate(_ text: String) { report.violations.append("step \(step), \(now - 10_000_000) ms: \(text)") }
+    mutating func note(_ text: @autoclosure () -> String) { if isTracing { trace.append("\(step) \(now - 10_000_000) ms  \(text())") } }
+    mutating func hash(_ value: UInt64) { report.traceHash = (report.traceHash ^ value) &* 0x0000_0100_0000_01b3 }
+
+    /// What may explain a repetition from now on.
+    mutating func disturbed(_ what: @autoclosure () -> String) {
+        lastDisturbance = now
+        disturbances += 1
+        note("FAULT \(what())")
+    }
+
+    private mutating func noteState() {
+        for id in workerIDs {
+            let text = isTracing ? workers[id]?.core.unfinishedText ?? "" : ""
+            note("worker \(id): \(text)")
+        }
     }
 
     // MARK: the world
 
-    private mutating func makeEndpoints() {
-        for number in 0..<options.endpoints {
-            let id = "ep_\(number)"
-            var endpoint = Endpoint(id: id, url: "https://receiver.martlet.dev/\(number)")
-            endpoint.secrets = [.init(id: "s", createdMilliseconds: 0, plain: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
-            endpoint.schedule = RetrySchedule(delaysMilliseconds: [500, 2_000, 8_000, 20_000]) ?? .standard
-            endpoint.maxAgeMilliseconds = 600_000
-            if number % 3 == 1 { endpoint.rate = RateLimit(n: 20, perMilliseconds: 1_000, burst: 5) }
-            endpoint.maxConcurrency = 8
-            let prepared = PreparedEndpoint(endpoint, rules: .init(), nowMilliseconds: now)
-            let receiver = SimulatedReceiver.allCases[Int.random(in: 0..<SimulatedReceiver.allCases.count, using: &generator)]
-            endpoints.append((.readable(prepared), id, Int32(number) % options.partitions, receiver))
+    private mutating func create(_ number: Int) {
+        let id = "ep_\(number)"
+        var endpoint = Endpoint(id: id, url: "https://receiver-\(number).martlet.dev/")
+        endpoint.secrets = [.init(id: "s", createdMilliseconds: 0, plain: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+        endpoint.schedule = RetrySchedule(delaysMilliseconds: [500, 2_000, 8_000, 20_000]) ?? .standard
+        endpoint.maxAgeMilliseconds = Self.maxAgeMilliseconds
+        endpoint.createdMilliseconds = now
+        if number % 3 == 1 { endpoint.rate = RateLimit(n: 5, perMilliseconds: 1_000, burst: 2) }
+        endpoint.maxConcurrency = Self.concurrencyLimit
+        if Int.random(in: 0..<100, using: &generator) < scenario.strictPercent { endpoint.ordering = .strict }
+        let receivers = SimulatedReceiver.allCases
+        let receiver = scenario.isCalm ? .healthy : receivers[Int.random(in: 0..<receivers.count, using: &generator)]
+        endpoints.append(
+            SimulatedEndpoint(
+                id: id, hash: Hold.hash(id), partition: Int32(number % scenario.partitions), receiver: receiver, definition: endpoint,
+                created: now))
+        register(number)
+    }
+
+    private mutating func register(_ number: Int) {
+        let endpoint = endpoints[number]
+        let entry =
+            endpoint.deletedAt == nil
+            ? Registry.Entry.readable(PreparedEndpoint(endpoint.definition, rules: .init(), nowMilliseconds: now)) : nil
+        registry.append((now, number, entry))
+        note("registry: \(endpoint.id) \(entry == nil ? "deleted" : "v\(endpoint.definition.version) \(endpoint.definition.state)")")
+    }
+
+    /// An operator at work.
+    private mutating func edit() {
+        if endpoints.count < scenario.endpoints + 3, chance(0.3) {
+            create(endpoints.count)
+            // Some workers know it already when they fan this out, others not when they get the delivery.
+            newcomerUntil = now + 900
+            return
+        }
+        let number = Int.random(in: 0..<endpoints.count, using: &generator)
+        guard endpoints[number].deletedAt == nil else { return }
+        endpoints[number].definition.version += 1
+        switch Int.random(in: 0..<8, using: &generator) {
+        case 0: endpoints[number].deletedAt = now
+        case 1, 2:
+            endpoints[number].definition.state = .paused
+            endpoints[number].parkedSince = now
+        case 3, 4, 5:
+            endpoints[number].definition.state = .enabled
+            endpoints[number].parkedSince = nil
+        case 6:
+            endpoints[number].definition.ordering = endpoints[number].definition.isStrict ? .none : .strict
+            toggled.insert(number)
+        default: endpoints[number].definition.maxConcurrency = Int.random(in: 1...Self.concurrencyLimit, using: &generator)
+        }
+        if endpoints[number].deletedAt != nil { endpoints[number].parkedSince = now }
+        register(number)
+    }
+
+    /// An event that everybody who was there a second ago must get.
+    private mutating func publish() {
+        let partition = Int.random(in: 0..<scenario.partitions, using: &generator)
+        let those = endpoints.indices.filter { endpoints[$0].created + 1_000 <= now && endpoints[$0].deletedAt == nil }
+        log.publish(SimulatedEvent(number: published, offset: 0, expected: those), to: partition, gap: gap())
+        publishedAt.append((now, partition))
+        expected += those.map { published * 100 + $0 }
+        published += 1
+        // What is no delivery, and what lies where it doesn't belong since the topics grew.
+        if chance(0.03) {
+            let poison = SimulatedRecord(facts: DeliveryFacts(endpointID: "", bytes: 10), delivery: -1, appendWall: now)
+            if !scenario.retention { poisonExpected += 1 }
+            log.append(poison, to: StreamID(topic: 0, partition: Int32(partition)), gap: gap(), at: now)
         }
     }
 
-    private mutating func publish(_ delivery: Int) {
-        let target = endpoints[delivery % endpoints.count]
-        let facts = DeliveryFacts(endpointID: target.id, dueMilliseconds: now, ageFromMilliseconds: now, registryOffset: 1, bytes: 100)
-        // Some lie outside their home partition, as after growth.
-        let isAstray = Int.random(in: 0..<40, using: &generator) == 0
-        let partition = isAstray ? (target.partition + 1) % options.partitions : target.partition
-        log.append(
-            SimulatedRecord(facts: facts, delivery: delivery, appendWall: now), to: StreamID(topic: 0, partition: partition), gap: gap())
+    mutating func gap() -> Int64 { chance(0.1) ? Int64.random(in: 1...3, using: &generator) : 0 }
+
+    /// Retention reaches some partition. What nobody had read is lost, and must be counted.
+    private mutating func expire() {
+        let stream = StreamID(
+            topic: Int.random(in: 0..<2 + Self.tiers.count, using: &generator),
+            partition: Int32.random(in: 0..<Int32(scenario.partitions), using: &generator))
+        let partition = log[stream]
+        guard partition.end > partition.start else { return }
+        let start = Int64.random(in: partition.start...partition.end, using: &generator)
+        for record in log.remove(stream, below: start) where record.delivery >= 0 {
+            removed.insert(record.delivery)
+            if record.sequence == log.lastSequence[record.delivery] { expired.insert(record.delivery) }
+        }
+        note("retention: \(stream) begins at \(start)")
     }
 
-    private mutating func gap() -> Int64 { Int.random(in: 0..<10, using: &generator) == 0 ? Int64.random(in: 1...3, using: &generator) : 0 }
+    // MARK: the group
 
-    private mutating func addWorker() {
+    mutating func addWorker() {
         var settings = LaneSettings()
         settings.tiers = Self.tiers
-        settings.unfinishedLimit = 20
+        settings.unfinishedLimit = Self.unfinishedLimit
+        settings.breaker.openMilliseconds = 3_000
+        settings.breaker.openLimitMilliseconds = 20_000
+        settings.catchUpLimit = 4
         settings.writer = "w\(nextWorker)"
-        var core = LaneStateMachine(settings, topicDelays: [0, 0] + Self.tiers.map(\.delayMilliseconds), seed: generator.next())
-        core.advance(to: LaneTime(monotonic: now, wall: now))
-        for endpoint in endpoints { core.registryChanged(.set(endpoint.entry)) }
-        core.registryAt(position: 10, freshAsOf: now)
-        workers[nextWorker] = SimulatedWorker(core: core)
+        #if DEBUG
+            if case .lane(let defect)? = scenario.defect { settings.defect = defect }
+        #endif
+        let skew = scenario.skewMilliseconds
+        let core = LaneStateMachine(settings, topicDelays: [0, 0] + Self.tiers.map(\.delayMilliseconds), seed: generator.next())
+        let worker = SimulatedWorker(
+            core: core, skew: .random(in: -skew...skew, using: &generator),
+            monotonicBase: .random(in: -9_000_000...9_000_000, using: &generator),
+            registryLag: .random(in: 0...800, using: &generator))
+        worker.core.advance(to: worker.time(now))
+        // Nobody joins before the registry is read to its end.
+        for change in registry { worker.core.registryChanged(change.entry.map { .set($0) } ?? .deleted(id: endpoints[change.endpoint].id)) }
+        worker.registryIndex = registry.count
+        worker.core.registryAt(position: Int64(registry.count), freshAsOf: worker.time(now).monotonic)
+        workers[nextWorker] = worker
+        workerIDs.append(nextWorker)
         nextWorker += 1
     }
 
-    private func streams(_ partitions: Set<Int32>) -> [StreamID] {
-        partitions.sorted().flatMap { partition in (0..<2 + Self.tiers.count).map { StreamID(topic: $0, partition: partition) } }
+    private func streams(_ partitions: [Int32]) -> [StreamID] {
+        partitions.flatMap { partition in (0..<2 + Self.tiers.count).map { StreamID(topic: $0, partition: partition) } }
     }
 
-    /// Eager: all give everything up, then the partitions are dealt out. Suspended members are left out and notice later.
-    private mutating func rebalance() {
-        disturbances += 1
-        generation += 1
-        let members = workers.keys.sorted().filter { (workers[$0]?.suspendedUntil ?? 0) <= now }
-        for id in members { release(id, isLost: false) }
-        owner = [:]
-        guard !members.isEmpty else { return }
-        for partition in 0..<options.partitions { owner[partition] = members[Int.random(in: 0..<members.count, using: &generator)] }
-        for id in members { acquire(id, Set(owner.filter { $0.value == id }.keys)) }
-    }
-
-    private mutating func release(_ id: Int, isLost: Bool) {
-        guard var worker = workers[id] else { return }
-        worker.core.advance(to: LaneTime(monotonic: now, wall: now))
-        let leaving = worker.core.ownedStreams
-        worker.core.beginRevoke(leaving)
-        if !isLost {
-            for commit in worker.core.commits(of: leaving, onlyChanged: true) { commitChecked(commit) }
-        } else {
-            worker.core.loseLease()
+    /// Eager: all who can be reached give everything up, then the partitions are dealt out. Others notice later.
+    /// It waits for a silent member until its session is over.
+    mutating func rebalance() {
+        mustRebalance = false
+        for id in workerIDs {
+            guard let worker = workers[id], worker.suspendedUntil > now || worker.cutOffUntil > now, worker.generation == generation else {
+                continue
+            }
+            if now - (worker.silentSince ?? now) <= Self.sessionMilliseconds {
+                mustRebalance = true
+                return
+            }
         }
-        worker.core.disown(leaving)
-        worker.partitions = []
-        workers[id] = worker
+        disturbed("rebalance")
+        isRebalancing = true
+        defer { isRebalancing = false }
+        generation += 1
+        let members = workerIDs.filter { workers[$0].map { $0.suspendedUntil <= now && $0.cutOffUntil <= now } ?? false }
+        for id in members { release(id, isLost: false) }
+        owner = Array(repeating: -1, count: scenario.partitions)
+        guard !members.isEmpty else { return }
+        for partition in owner.indices { owner[partition] = members[Int.random(in: 0..<members.count, using: &generator)] }
+        for id in members { acquire(id, owner.indices.filter { owner[$0] == id }.map(Int32.init)) }
+    }
+
+    mutating func release(_ id: Int, isLost: Bool) {
+        guard workers[id] != nil else { return }
+        with(id) { worker, now in
+            worker.core.advance(to: worker.time(now))
+            worker.core.beginRevoke(worker.core.ownedStreams)
+            if isLost { worker.core.loseLease() }
+        }
+        execute(id)
+        guard let leaving = workers[id]?.core.ownedStreams else { return }
+        let isFenced = workers[id]?.generation != generation - (isLost ? 0 : 1)
+        if !isLost, !isFenced {
+            for commit in workers[id]?.core.commits(of: leaving, onlyChanged: true) ?? [] { commitChecked(id, commit) }
+            for commit in workers[id]?.progress.commits(onlyChanged: true) ?? [] { commitChecked(commit) }
+        }
+        guard !keepsWhatIsLost else { return }
+        with(id) { worker, now in
+            worker.core.disown(leaving)
+            worker.progress.disown(worker.progress.owned)
+            worker.fanOuts = [:]
+            worker.partitions = []
+            worker.isCommitting = false
+            worker.endpoints = [:]
+        }
         execute(id)
     }
 
-    private mutating func acquire(_ id: Int, _ partitions: Set<Int32>) {
-        guard var worker = workers[id] else { return }
+    private var keepsWhatIsLost: Bool {
+        scenario.defect == .lane(.keepWhatIsLost)
+    }
+
+    private mutating func acquire(_ id: Int, _ partitions: [Int32]) {
+        guard let worker = workers[id] else { return }
+        note("worker \(id) owns \(partitions)")
         worker.partitions = partitions
         worker.generation = generation
+        worker.silentSince = nil
+        // With requests of an earlier ownership under way the watch goes on.
         for stream in streams(partitions) {
-            let start = log.committed[stream]
+            let start = log[stream].committed
             do { try worker.core.own(stream, committed: start?.offset, metadata: start?.metadata ?? "") } catch {
-                report.violations.append("step \(step): own metadata can't be read: \(error)")
+                violate("own metadata can't be read: \(error)")
             }
-            worker.positions[stream] = start?.offset ?? 0
+            worker.positions[stream] = start?.offset ?? log[stream].start
         }
-        for partition in partitions.sorted() {
-            for record in log.health[partition] ?? [] { worker.core.healthRead(record, partition: partition, isRestoring: true) }
+        for partition in partitions {
+            let start = log.events[Int(partition)].committed
+            do {
+                try worker.progress.own(StreamID(topic: 0, partition: partition), committed: start?.offset, metadata: start?.metadata ?? "")
+            } catch {
+                violate("own metadata can't be read: \(error)")
+            }
+            worker.eventPositions[Int(partition)] = start?.offset ?? 0
+            for record in log.health[Int(partition)] {
+                worker.core.healthRead(record, partition: partition, isRestoring: true)
+                guard let number = endpoints.firstIndex(where: { $0.id == record.endpointID }) else { continue }
+                worker.endpoints[number, default: EndpointWatch()].openUntil =
+                    record.breaker == .closed ? nil : record.openUntilMilliseconds - worker.clockError
+            }
+            worker.healthPositions[partition] = log.health[Int(partition)].count
         }
-        workers[id] = worker
+    }
+
+    func with(_ id: Int, _ body: (SimulatedWorker, Int64) -> Void) { if let worker = workers[id] { body(worker, now) } }
+
+    // MARK: faults
+
+    /// The network of all of them, for a while.
+    private mutating func breakEgress() {
+        note("all egress breaks")
+        for id in workerIDs { workers[id]?.egressBrokenUntil = now + 12_000 }
     }
 
     private mutating func disturb() {
-        let ids = workers.keys.sorted()
-        guard let victim = ids.randomElement(using: &generator) else { return }
-        switch Int.random(in: 0..<4, using: &generator) {
-        case 0:
-            // kill -9: what it knew is gone, requests under way may still arrive at the receiver.
-            report.crashes += 1
-            workers[victim] = nil
-            addWorker()
-            rebalance()
+        guard let victim = workerIDs.randomElement(using: &generator) else { return }
+        report.otherFaults += 1
+        switch Int.random(in: 0..<8, using: &generator) {
+        case 0: workers[victim]?.dooms = Int.random(in: 0...6, using: &generator)
         case 1:
-            disturbances += 1
+            disturbed("worker \(victim) is suspended")
             workers[victim]?.suspendedUntil = now + Int64.random(in: 1_000...60_000, using: &generator)
-        case 2: rebalance()
-        default: release(victim, isLost: true); rebalance()
+        case 2:
+            disturbed("worker \(victim) loses its brokers")
+            workers[victim]?.cutOffUntil = now + Int64.random(in: 1_000...40_000, using: &generator)
+        case 3: rebalance()
+        case 4:
+            disturbed("worker \(victim) loses its assignment")
+            release(victim, isLost: true)
+            rebalance()
+        case 5 where scenario.skewMilliseconds > 0:
+            let skew = Int64.random(in: -scenario.skewMilliseconds...scenario.skewMilliseconds, using: &generator)
+            workers[victim]?.skew = skew
+            disturbed("worker \(victim)'s clock is stepped to \(skew)")
+        case 6...7 where scenario.egress:
+            note("worker \(victim)'s egress breaks")
+            workers[victim]?.egressBrokenUntil = now + Int64.random(in: 5_000...40_000, using: &generator)
+        default: crash(victim)
         }
+    }
+
+    /// kill -9: what it knew is gone; requests under way may still be answered, to nobody.
+    mutating func crash(_ id: Int) {
+        disturbed("worker \(id) is killed")
+        report.crashes += 1
+        if let counters = workers[id]?.core.counters { report.holds += counters.holds }
+        workers[id] = nil
+        workerIDs.removeAll { $0 == id }
+        addWorker()
+        rebalance()
     }
 
     // MARK: time
 
     private mutating func tick(by milliseconds: Int64) {
         now += milliseconds
-        expelSuspended()
-        for id in workers.keys.sorted() { turn(id) }
+        expelSilent()
+        for id in workerIDs { turn(id) }
     }
 
     /// A member that is silent for the session is replaced without its knowledge.
-    private mutating func expelSuspended() {
-        for id in workers.keys.sorted() {
+    private mutating func expelSilent() {
+        for id in workerIDs {
             guard let worker = workers[id] else { continue }
-            if worker.suspendedUntil > now, !worker.partitions.isEmpty, worker.generation == generation, worker.suspendedUntil - now > 0,
-                silentSince[id] == nil
-            {
-                silentSince[id] = now
+            guard worker.suspendedUntil > now || worker.cutOffUntil > now else {
+                workers[id]?.silentSince = nil
+                continue
             }
-            if worker.suspendedUntil <= now { silentSince[id] = nil }
-            if let since = silentSince[id], now - since > Self.sessionMilliseconds, owner.values.contains(id) { rebalance() }
+            let since = worker.silentSince ?? now
+            workers[id]?.silentSince = since
+            if now - since > Self.sessionMilliseconds, owner.contains(id) { mustRebalance = true }
         }
-    }
-    private var silentSince: [Int: Int64] = [:]
-
-    private mutating func turn(_ id: Int) {
-        guard var worker = workers[id], worker.suspendedUntil <= now else { return }
-        worker.core.advance(to: LaneTime(monotonic: now, wall: now))
-        workers[id] = worker
-        arrive(id)
-        execute(id)
-        read(id)
-        execute(id)
-        commit(id)
-        // One that slept through its replacement learns it from the brokers.
-        if let worker = workers[id], worker.generation != generation, !worker.partitions.isEmpty {
-            release(id, isLost: true)
-            rebalance()
-        }
+        if mustRebalance { rebalance() }
     }
 
-    private mutating func arrive(_ id: Int) {
-        let due = arrivals.indices.filter { arrivals[$0].worker == id && arrivals[$0].at <= now }
-        let taken = due.map { arrivals[$0] }
-        for index in due.reversed() { arrivals.remove(at: index) }
-        for item in taken {
-            switch item.arrival {
-            case .attempt(let token, _, let outcome, let signal): workers[id]?.core.attemptEnded(token, outcome, signal)
-            case .acknowledgement(let token, let result): workers[id]?.core.produced(token, result)
-            }
-        }
-    }
-
-    private mutating func read(_ id: Int) {
-        guard let worker = workers[id] else { return }
-        for stream in streams(worker.partitions) {
-            var budget = min(workers[id]?.core.readBudget(stream) ?? 0, Int.random(in: 0...12, using: &generator))
-            while budget > 0 {
-                budget -= 1
-                let position = workers[id]?.positions[stream] ?? 0
-                guard let (offset, record) = log.read(stream, from: position) else {
-                    workers[id]?.core.endReached(stream, offset: log.end(stream))
-                    break
-                }
-                workers[id]?.positions[stream] = offset + 1
-                var facts = record.facts
-                facts.isHome = endpoints.first { $0.id == facts.endpointID }?.partition == stream.partition
-                if let token = workers[id]?.core.received(stream, offset: offset, appendWall: record.appendWall, facts) {
-                    workers[id]?.items[token] = record
-                }
-                if workers[id]?.core.readBudget(stream) == 0 { break }
-            }
-        }
-    }
-
-    // MARK: commands
-
-    private mutating func execute(_ id: Int) {
-        while let commands = workers[id]?.core.takeCommands(), !commands.isEmpty {
-            for command in commands {
-                note(command)
-                switch command {
-                case .start(let token): start(id, token)
-                case .produce(let token, let successor): produce(id, token, successor)
-                case .publishHealth(let record):
-                    if let target = endpoints.first(where: { $0.id == record.endpointID }) { log.write(record, target.partition) }
-                case .logAttempt: break
-                case .release(let token): workers[id]?.items[token] = nil
-                }
-            }
-        }
-    }
-
-    private mutating func start(_ id: Int, _ token: RecordToken) {
-        guard let worker = workers[id], let record = worker.items[token], let place = worker.core.place(of: token) else {
-            return report.violations.append("step \(step): a start without a record")
-        }
-        if record.facts.dueMilliseconds > now {
-            report.violations.append("step \(step): delivery \(record.delivery) started \(record.facts.dueMilliseconds - now) ms early")
-        }
-        if owner[place.stream.partition] != id, worker.generation == generation {
-            report.violations.append("step \(step): worker \(id) started what it doesn't own")
-        }
-        if owner[place.stream.partition] != id, !worker.core.hasLease {
-            report.violations.append("step \(step): worker \(id) started without a lease")
-        }
-        guard let target = endpoints.first(where: { $0.id == record.facts.endpointID }) else { return }
-        let (outcome, signal, delay) = target.receiver.answer(now: now, recoversAt: 1_060_000, using: &generator)
-        if outcome == .delivered {
-            if succeeded[record.delivery] != nil {
-                report.duplicates += 1
-                if disturbances <= 1, report.crashes == 0 {
-                    report.violations.append("step \(step): delivery \(record.delivery) was delivered twice without a reason")
-                }
-            }
-            succeeded[record.delivery, default: 0] += 1
-        }
-        arrivals.append((now + delay, id, .attempt(token, delivery: record.delivery, outcome, signal)))
-    }
-
-    private mutating func produce(_ id: Int, _ token: RecordToken, _ successor: Successor) {
-        guard let worker = workers[id], var record = worker.items[token], let place = worker.core.place(of: token) else {
-            return report.violations.append("step \(step): a successor without a record")
-        }
-        // Sometimes it isn't written, sometimes it is written and the answer is lost: the lane must go on either way.
-        let fate = Int.random(in: 0..<50, using: &generator)
-        let isAnswered = fate > 1
-        if fate != 0 {
-            switch successor {
-            case .dead(let reason, _): log.bury(record.delivery, reason)
-            case .retry(let tier, let due, let attempts):
-                report.rewrites += 1
-                record.facts.attempts = attempts
-                record.facts.dueMilliseconds = due
-                record.appendWall = now
-                let topic = 2 + (Self.tiers.firstIndex(of: tier) ?? 0)
-                log.append(record, to: StreamID(topic: topic, partition: place.stream.partition), gap: gap())
-            case .home:
-                guard let target = endpoints.first(where: { $0.id == record.facts.endpointID }) else { return }
-                record.appendWall = now
-                log.append(record, to: StreamID(topic: place.stream.topic, partition: target.partition), gap: gap())
-            }
-        }
-        if !isAnswered { disturbances += 1 }
-        arrivals.append(
-            (now + Int64.random(in: 1...30, using: &generator), id, .acknowledgement(token, isAnswered ? .acknowledged : .transient)))
-    }
-
-    private mutating func commit(_ id: Int) {
-        guard let worker = workers[id] else { return }
-        let due = workers[id]?.core.commitsDue() ?? []
-        guard !due.isEmpty else { return }
-        // The brokers check the generation, and nothing else.
-        guard worker.generation == generation else { return }
-        for commit in due { commitChecked(commit) }
-        workers[id]?.core.committed(due)
-        workers[id]?.core.setLease(untilMonotonic: now + Self.sessionMilliseconds - Self.leaseMarginMilliseconds)
-    }
-
-    // MARK: checks
-
-    /// Nothing that a commit calls done may be unresolved: delivered, dead, or carried on by a later record.
-    private mutating func commitChecked(_ commit: LaneStateMachine.Commit) {
-        let before = log.committed[commit.stream]?.offset ?? 0
-        log.commit(commit.stream, commit.offset, commit.metadata)
-        guard let decoded = try? CommitMetadata.decode(commit.metadata, committed: commit.offset).metadata else {
-            return report.violations.append("step \(step): metadata that can't be read back")
-        }
-        if commit.metadata.utf8.count > CommitMetadata.lengthLimit { report.violations.append("step \(step): metadata over its limit") }
-        // What lies below the last commit was checked then.
-        for (offset, record) in log.records(commit.stream, from: min(before, commit.offset)) {
-            if offset >= commit.offset {
-                guard let done = decoded.completed, offset <= done.highestCompleted else { break }
-                guard offset > commit.offset, !done.incomplete.contains(offset) else { continue }
-            }
-            let isResolved =
-                succeeded[record.delivery] != nil || log.deadLetters[record.delivery] != nil
-                || (log.lastSequence[record.delivery] ?? 0) > record.sequence
-            if !isResolved {
-                report.violations.append(
-                    "step \(step): \(commit.stream) commit \(commit.offset) calls delivery \(record.delivery) at \(offset) done")
-            }
-        }
-    }
-
-    /// Faults have stopped: everything must end, in bounded time.
+    /// Faults have stopped: everything must end, in bounded time, and be committed.
     private mutating func settle() {
-        for id in workers.keys.sorted() { workers[id]?.suspendedUntil = 0 }
+        guard report.violations.isEmpty else { return }
+        isSettling = true
+        for id in workerIDs {
+            with(id) { worker, _ in (worker.suspendedUntil, worker.cutOffUntil, worker.egressBrokenUntil, worker.dooms) = (0, 0, 0, nil) }
+        }
+        // Transaction markers end every partition: offsets without a record.
+        for topic in 0..<2 + Self.tiers.count {
+            for partition in 0..<scenario.partitions { log.appendMarker(StreamID(topic: topic, partition: Int32(partition))) }
+        }
         rebalance()
-        for _ in 0..<6_000 where report.violations.isEmpty {
+        let started = now
+        var isDone = false
+        while report.violations.isEmpty, now - started < 900_000 {
             step += 1
-            if (0..<options.deliveries).allSatisfy({ succeeded[$0] != nil || log.deadLetters[$0] != nil }), arrivals.isEmpty { break }
-            tick(by: 500)
+            isDone = allEnded && arrivals.isEmpty && allCommitted
+            if isDone { break }
+            tick(by: nextTick())
         }
-        for delivery in 0..<options.deliveries
-        where succeeded[delivery] == nil && log.deadLetters[delivery] == nil && report.violations.isEmpty {
-            report.violations.append(
-                "after faults stopped, delivery \(delivery) of \(endpoints[delivery % endpoints.count].id) never ended")
-        }
-        report.delivered = succeeded.count
+        if report.violations.isEmpty, !isDone { explainUnfinished() }
     }
 
-    /// FNV-1a over what the lane decided.
-    private mutating func note(_ command: LaneCommand) {
-        for byte in "\(now) \(command)".utf8 { report.traceHash = (report.traceHash ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
+    /// To the next moment at which something can happen.
+    private mutating func nextTick() -> Int64 {
+        var next = now + 700
+        if let arrival = arrivals.first { next = min(next, arrival.at) }
+        for id in workerIDs {
+            guard let worker = workers[id] else { continue }
+            if let deadline = worker.core.nextDeadlineMonotonic { next = min(next, deadline - worker.monotonicBase) }
+            if worker.readingAgain != nil || !worker.wire.isEmpty { next = min(next, now + 20) }
+        }
+        return max(next - now, 20)
     }
 }

@@ -43,6 +43,12 @@ final class DeliveryLane {
     let laneTopics: [String]
     let topicIndex: [String: Int]
     var items: [LaneItem?] = []
+    /// The brokers' clock, which due times are kept in.
+    var clock = BrokerClock()
+    var catchUp: CatchUpReader?
+    var unpublished: [OperationalEvent] = []
+    var publishing: [RecordToken: OperationalEvent] = [:]
+    var eventNumber: UInt32 = 1
 
     private var pendingAssignment: [TopicPartition]?
     private var nextAssignmentTry: Int64 = 0
@@ -53,7 +59,7 @@ final class DeliveryLane {
     private var restoring: Set<Int32> = []
     private var commits: [StreamID: LaneStateMachine.Commit] = [:]
     private var lastSlowTasks: Int64 = 0
-    private var hasMoreToRead = false
+    var hasMoreToRead = false
     var now = LaneTime(monotonic: 0, wall: 0)
 
     init(_ configuration: WorkerConfiguration, number: Int, inbox: Inbox<Message>, metrics: LaneMetrics) throws(KafkaError) {
@@ -111,7 +117,7 @@ final class DeliveryLane {
 
     private func waitMilliseconds() -> Int {
         if hasMoreToRead { return 0 }
-        var wait: Int64 = 100
+        var wait: Int64 = catchUp?.isReading == true ? 10 : 100
         if let deadline = core.nextDeadlineMonotonic { wait = min(wait, deadline - now.monotonic) }
         if let deadline = transport.nextDeadlineMicroseconds {
             wait = min(wait, (deadline - SystemClock.monotonicMicroseconds() + 999) / 1_000)
@@ -122,7 +128,7 @@ final class DeliveryLane {
     private func turn(waitMilliseconds: Int) {
         var ready: [EventLoop.Ready] = []
         loop.wait(milliseconds: waitMilliseconds) { if $0.token >= Token.transport { ready.append($0) } }
-        now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: SystemClock.wallMilliseconds())
+        now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: SystemClock.wallMilliseconds() + clock.aheadMilliseconds)
         // Deadlines and the lease come before sockets: a worker that was suspended must not act on what has meanwhile been lost.
         core.advance(to: now)
         readInbox()
@@ -134,6 +140,7 @@ final class DeliveryLane {
         producer.drainReports { report($0) }
         execute()
         hasMoreToRead = read()
+        readAgain()
         execute()
         commitIfDue()
         slowTasks()
@@ -150,6 +157,10 @@ final class DeliveryLane {
         guard now.monotonic - lastSlowTasks >= 1_000 else { return }
         lastSlowTasks = now.monotonic
         member.wakeAll()
+        publishEvents()
+        metrics.isEgressBroken.set(core.isEgressBroken ? 1 : 0)
+        metrics.heldEndpoints.set(core.heldEndpoints)
+        metrics.clockAhead.set(Int(clock.aheadMilliseconds))
         metrics.take(core.counters)
         metrics.inFlight.set(core.inFlight)
         let breakers = core.breakerCounts

@@ -12,33 +12,51 @@ extension DeliveryLane {
     private enum Side {
         static let attemptLog = RecordToken(slot: 0, generation: 0)
         static let health = RecordToken(slot: 1, generation: 0)
+        /// Operational events: generation 0, numbered from slot 2.
+        static let firstEvent: UInt32 = 2
     }
 
     func received(_ message: KafkaMessage, _ stream: StreamID) {
         let append = message.timestampMilliseconds ?? now.wall
-        var item: LaneItem
-        let token: RecordToken?
         do throws(DeliveryHeaders.Malformed) {
-            let headers = try DeliveryHeaders { body in message.forEachHeader(body) }
-            guard message.value != nil else { throw DeliveryHeaders.Malformed(description: "a delivery without a value") }
-            let home = Murmur2.partition(of: headers.endpointID.utf8.map(\.self), count: configuration.partitions)
-            let facts = DeliveryFacts(
-                endpointID: headers.endpointID, attempts: headers.attempt, dueMilliseconds: headers.dueMilliseconds,
-                ageFromMilliseconds: headers.ageFromMilliseconds, registryOffset: headers.registryOffset, bytes: message.bytes.count,
-                isHome: home == stream.partition)
-            item = LaneItem(token: RecordToken(slot: 0, generation: 0), headers: headers, body: message)
-            token = core.received(stream, offset: message.offset, appendWall: append, facts)
+            let headers = try headers(of: message)
+            let facts = facts(headers, message, stream)
+            guard let token = core.received(stream, offset: message.offset, appendWall: append, facts) else { return }
+            // What waits for long must not pin a whole fetch buffer.
+            keep(token, headers, core.isAside(token) ? CopiedBody(message.bytes) : message)
         } catch {
-            item = LaneItem(
-                token: RecordToken(slot: 0, generation: 0), headers: DeliveryHeaders(), body: message,
-                poison: (error.description, message.headers))
-            token = core.receivedPoison(stream, offset: message.offset, bytes: message.bytes.count)
+            guard let token = core.receivedPoison(stream, offset: message.offset, bytes: message.bytes.count) else { return }
+            keep(token, DeliveryHeaders(), message, poison: (error.description, message.headers))
         }
-        guard let token else { return }
-        item.token = token
-        if core.isAside(token) { item.body = CopiedBody(item.body.bytes) }
+    }
+
+    /// Of a partition that is read again for an ordered endpoint. What isn't a delivery was dealt with by the main reading.
+    func receivedAgain(_ message: KafkaMessage, _ stream: StreamID) {
+        guard let headers = try? headers(of: message) else { return core.readAgainReached(stream, offset: message.offset + 1) }
+        guard let token = core.receivedAgain(stream, offset: message.offset, facts(headers, message, stream)) else { return }
+        keep(token, headers, CopiedBody(message.bytes))
+    }
+
+    private func headers(of message: KafkaMessage) throws(DeliveryHeaders.Malformed) -> DeliveryHeaders {
+        let headers = try DeliveryHeaders { body in message.forEachHeader(body) }
+        guard message.value != nil else { throw DeliveryHeaders.Malformed(description: "a delivery without a value") }
+        return headers
+    }
+
+    private func facts(_ headers: DeliveryHeaders, _ message: KafkaMessage, _ stream: StreamID) -> DeliveryFacts {
+        let home = Murmur2.partition(of: headers.endpointID.utf8.map(\.self), count: configuration.partitions)
+        return DeliveryFacts(
+            endpointID: headers.endpointID, attempts: headers.attempt, dueMilliseconds: headers.dueMilliseconds,
+            ageFromMilliseconds: headers.ageFromMilliseconds, registryOffset: headers.registryOffset, bytes: message.bytes.count,
+            isHome: home == stream.partition)
+    }
+
+    private func keep(
+        _ token: RecordToken, _ headers: DeliveryHeaders, _ body: any BodyBytes,
+        poison: (reason: String, headers: [(name: String, value: [UInt8])])? = nil
+    ) {
         while items.count <= Int(token.slot) { items.append(nil) }
-        items[Int(token.slot)] = item
+        items[Int(token.slot)] = LaneItem(token: token, headers: headers, body: body, poison: poison)
     }
 
     func execute() {
@@ -51,6 +69,9 @@ extension DeliveryLane {
                 case .logAttempt(let token, let attempt, let verdict): logAttempt(token, attempt, verdict)
                 case .produce(let token, let successor): produce(token, successor)
                 case .publishHealth(let record): publish(record)
+                case .publishEvent(let event): publish(event)
+                case .readAgain(let stream, let from): startCatchUp(stream, from)
+                case .stopReadingAgain: stopCatchUp()
                 case .release(let token): if items[Int(token.slot)]?.token == token { items[Int(token.slot)] = nil }
                 }
             }
@@ -61,8 +82,9 @@ extension DeliveryLane {
         guard let item = items[Int(token.slot)], let prepared = core.endpoint(of: token), let url = prepared.url else {
             return core.attemptEnded(token, .cancelled, .none)
         }
-        items[Int(token.slot)]?.startedWall = now.wall
-        let headers = DeliveryRequest.headers(item.headers, to: prepared, body: item.body.bytes, nowSeconds: now.wall / 1_000)
+        let wall = SystemClock.wallMilliseconds()
+        items[Int(token.slot)]?.startedWall = wall
+        let headers = DeliveryRequest.headers(item.headers, to: prepared, body: item.body.bytes, nowSeconds: wall / 1_000)
         transport.start(
             HTTPRequest(token: token.bits, url: url, headers: headers, body: item.body, timeouts: prepared.endpoint.timeouts),
             nowMicroseconds: SystemClock.monotonicMicroseconds())
@@ -102,9 +124,36 @@ extension DeliveryLane {
         }
     }
 
+    /// Like any event, and like any event it isn't given up: what the brokers don't take now is tried again.
+    private func publish(_ event: OperationalEvent) {
+        log.info(
+            "endpoint \(event.kind.rawValue)",
+            ["endpoint": .string(event.endpointID), "tenant": .string(event.tenant), "reason": .string(event.reason ?? "")])
+        unpublished.append(event)
+        publishEvents()
+    }
+
+    func publishEvents() {
+        while let event = unpublished.first {
+            let outgoing = OutgoingRecord(
+                topic: configuration.topics.events, key: Array(event.endpointID.utf8), value: Array(event.json.text.utf8),
+                headers: [
+                    ("ce_specversion", Array("1.0".utf8)), ("ce_id", Array(event.eventID.utf8)), ("ce_source", Array(event.source.utf8)),
+                    ("ce_type", Array(event.type.utf8)), ("ce_time", Array(Timestamp.text(milliseconds: event.atMilliseconds).utf8)),
+                    ("ce_tenant", Array(event.tenant.utf8)), ("content-type", Array("application/json".utf8)),
+                ])
+            eventNumber &+= 1
+            let token = RecordToken(slot: max(Side.firstEvent, eventNumber), generation: 0)
+            guard producer.produce(outgoing, token: token.bits) == .queued else { return }
+            publishing[token] = event
+            unpublished.removeFirst()
+        }
+    }
+
     private func produce(_ token: RecordToken, _ successor: Successor) {
         guard let item = items[Int(token.slot)], item.token == token, let place = core.place(of: token) else { return }
         let (record, value) = compose(item, place, successor)
+        items[Int(token.slot)]?.producedWall = SystemClock.wallMilliseconds()
         let queued =
             value.map { producer.produce(record, value: $0.bytes, token: token.bits) } ?? producer.produce(record, token: token.bits)
         switch queued {
@@ -162,12 +211,21 @@ extension DeliveryLane {
     func report(_ report: Producer.Report) {
         let token = RecordToken(bits: report.token)
         guard token.generation == 0 else {
-            guard let error = report.error else { return core.produced(token, .acknowledged) }
+            guard let error = report.error else {
+                if let sent = items[Int(token.slot)]?.producedWall, let appended = report.appendedMilliseconds {
+                    clock.acknowledged(appended: appended, sent: sent, acknowledged: SystemClock.wallMilliseconds())
+                }
+                return core.produced(token, .acknowledged)
+            }
             if !error.isUnreachable { log.warning("produce", ["topic": .string(report.at.topic), "error": .string("\(error)")]) }
             return core.produced(token, error.isRefusedRecord ? .refused : .transient)
         }
+        let event = publishing.removeValue(forKey: token)
         guard let error = report.error else { return }
-        if token == Side.attemptLog {
+        if let event {
+            log.warning("operational event not written; trying again", ["error": .string("\(error)")])
+            unpublished.append(event)
+        } else if token == Side.attemptLog {
             metrics.attemptLogFailures.add()
         } else {
             log.warning("health record not written", ["error": .string("\(error)")])

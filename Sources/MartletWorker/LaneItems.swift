@@ -28,4 +28,6 @@ struct LaneItem {
     var poison: (reason: String, headers: [(name: String, value: [UInt8])])?
     var lastResult: HTTPResult?
     var startedWall: Int64 = 0
+    /// When its successor was handed to the producer.
+    var producedWall: Int64 = 0
 }

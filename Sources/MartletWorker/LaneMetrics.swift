@@ -23,6 +23,11 @@ final class LaneMetrics: Sendable {
     let breakersHalfOpen = Gauge()
     let breakersClosed = Gauge()
     let disabledEndpoints = Gauge()
+    let heldEndpoints = Gauge()
+    /// 1 while our own egress seems broken.
+    let isEgressBroken = Gauge()
+    /// Milliseconds that the brokers' clock is ahead of ours.
+    let clockAhead = Gauge()
     let attemptDuration = Histogram(boundsSeconds: Histogram.attemptBounds)
     let endToEnd = Histogram(boundsSeconds: Histogram.endToEndBounds)
     let lastTurnMonotonic = Gauge()

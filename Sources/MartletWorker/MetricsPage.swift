@@ -55,6 +55,14 @@ struct MetricsPage {
             &page, "martlet_endpoints_auto_disabled", .gauge,
             "Endpoints with traffic here that were disabled automatically (410, or failing for too long).", sum(\.disabledEndpoints))
         simple(
+            &page, "martlet_endpoints_held", .gauge,
+            "Endpoints with strict ordering whose first undelivered record waits for its next attempt.",
+            sum(\.heldEndpoints))
+        simple(
+            &page, "martlet_egress_broken_lanes", .gauge,
+            "Lanes that stopped because nearly all attempts to many hosts failed at DNS or connect: this worker's network, not the receivers.",
+            sum(\.isEgressBroken))
+        simple(
             &page, "martlet_records_moved_total", .counter, "Records found outside their endpoint's partition and produced there.",
             sum(\.moved))
         simple(
@@ -114,6 +122,11 @@ struct MetricsPage {
         simple(
             &page, "martlet_commit_metadata_unreadable_total", .counter,
             "Lists of incomplete offsets that could not be read and were ignored.", sum(\.unreadableMetadata))
+        let ahead = lanes.map(\.clockAhead.current).max { abs($0) < abs($1) } ?? 0
+        simple(
+            &page, "martlet_clock_offset_seconds", .gauge,
+            "How far the brokers' clock is ahead of this machine's, as acknowledgements tell; due times allow for it.",
+            Double(ahead) / 1_000)
         simple(&page, "martlet_registry_endpoints", .gauge, "Endpoints in the registry.", Double(registry.endpoints.current))
         simple(
             &page, "martlet_registry_unreadable_total", .counter, "Registry records that could not be read.",

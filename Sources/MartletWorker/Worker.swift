@@ -144,7 +144,7 @@ public final class Worker: Sendable {
 
     /// Registry read to its end and the groups' answers in: partitions, or legitimately none.
     public var isReady: Bool {
-        registry.isReady && !isDraining && laneMetrics.allSatisfy { $0.hasAssignment.current == 1 }
+        registry.isReady && !isDraining && laneMetrics.allSatisfy { $0.hasAssignment.current == 1 && $0.isEgressBroken.current == 0 }
             && fanOutMetrics.map { $0.hasAssignment.current == 1 } != false
     }
 
@@ -172,6 +172,9 @@ public final class Worker: Sendable {
     private var notReadyReason: String {
         if isDraining { return "draining" }
         if !registry.isReady { return "the registry is not read to its end" }
+        if laneMetrics.contains(where: { $0.isEgressBroken.current == 1 }) {
+            return "egress is broken: nearly all attempts to many hosts fail at DNS or connect"
+        }
         return "the group has not assigned partitions yet"
     }
 }

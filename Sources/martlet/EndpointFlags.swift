@@ -20,8 +20,11 @@ enum EndpointFlags {
         Flag("timeout", "DURATION", "of a whole request", default: "15s"),
         Flag("connect-timeout", "DURATION", "of the connection's set-up", default: "5s"),
         Flag("rate", "N/UNIT", "at most so many starts per s, m or h; none unless given"),
-        Flag("burst", "N", "starts that may come at once within --rate", default: "1"),
+        Flag("burst", "N", "starts that may come at once within --rate; 1, or what 10 ms bring of a rate above 100/s, unless given"),
         Flag("max-concurrency", "N", "most requests at once", default: "64"),
+        Flag(
+            "ordering", "ORDER", "strict: one delivery at a time, in order; a failing one holds up the next", default: "none",
+            choices: Endpoint.Ordering.allCases.map(\.rawValue)),
         Flag("trace", "pass traceparent and tracestate on to the receiver"),
     ]
 
@@ -67,6 +70,7 @@ enum EndpointFlags {
             endpoint.rate?.burst = burst
         }
         if let limit = try arguments.integer("max-concurrency", in: 1...1_024) { endpoint.maxConcurrency = limit }
+        if let ordering = arguments.text("ordering").flatMap(Endpoint.Ordering.init) { endpoint.ordering = ordering }
         if arguments.isGiven("trace") { endpoint.sendsTrace = arguments.isOn("trace") }
     }
 

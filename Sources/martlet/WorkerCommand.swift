@@ -28,6 +28,12 @@ enum WorkerCommand {
             Flag(
                 "breaker-open", "DURATION", "how long a circuit breaker stays open at first; it doubles up to 20 times this", default: "30s"
             ),
+            Flag(
+                "worker-rate", "N/UNIT",
+                "at most so many starts of this worker, shared out evenly to its lanes; inexact, as lanes don't lend to each other"),
+            Flag(
+                "tenant-rate", "N/UNIT",
+                "at most so many starts of each tenant on this worker, shared out evenly to its lanes; inexact for the same reason"),
             Flag("max-in-flight", "N", "most requests at once, per lane", default: "4096"),
             Flag("ca-bundle", "FILE", "certificates that receivers are checked against", default: "/etc/ssl/certs/ca-certificates.crt"),
         ] + Settings.urlRules + Settings.connection,
@@ -75,12 +81,21 @@ enum WorkerCommand {
             configuration.lane.breaker.openMilliseconds = open
             configuration.lane.breaker.openLimitMilliseconds = open * 20
         }
+        configuration.lane.rate = try laneShare("worker-rate", arguments, lanes: configuration.lanes)
+        configuration.lane.tenantRate = try laneShare("tenant-rate", arguments, lanes: configuration.lanes)
         if let limit = try arguments.integer("max-in-flight", in: 1...100_000) { configuration.lane.inFlightLimit = limit }
         configuration.lane.memoryLimitBytes = max(16 << 20, (256 << 20) / configuration.lanes)
         configuration.caBundlePath = arguments.text("ca-bundle") ?? configuration.caBundlePath
         guard access(configuration.caBundlePath, R_OK) == 0 else {
             throw UsageError("--ca-bundle: cannot read \(configuration.caBundlePath)", hint: "install ca-certificates, or name your bundle")
         }
+    }
+
+    /// What one lane may take of a rate of the whole worker.
+    private static func laneShare(_ flag: String, _ arguments: Arguments, lanes: Int) throws -> RateLimit? {
+        guard let text = arguments.text(flag) else { return nil }
+        guard let rate = RateLimit(text) else { throw arguments.bad(flag, text, "a rate such as 100/s or 6000/m") }
+        return RateLimit(n: rate.n, perMilliseconds: rate.perMilliseconds * Int64(lanes))
     }
 
     private static func listenAddress(_ arguments: Arguments) throws -> (String, UInt16)? {

@@ -13,6 +13,11 @@ import Testing
     @Test func strays() async throws { try await Scenarios.poisonDeliveriesAndStrays(nil) }
     @Test func restarts() async throws { try await Scenarios.restartsWithoutLossOrDuplicate(nil) }
     @Test func publishesFromSwift() async throws { try await Scenarios.publishesFromSwift(nil) }
+    @Test func breakerOpensAndRecovers() async throws { try await Scenarios.breakerOpensAndRecovers(nil) }
+    @Test func limitsAreKept() async throws { try await Scenarios.limitsAreKept(nil) }
+    @Test func orderIsKept() async throws { try await Scenarios.orderIsKept(nil) }
+    @Test func aRevokeLosesNothing() async throws { try await Scenarios.aRevokeLosesNothing(nil) }
+    @Test func aCrashLosesNothing() async throws { try await Scenarios.aCrashLosesNothing(nil) }
 }
 
 /// The brokers that `scripts/test` started or was given.
@@ -26,6 +31,11 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
     @Test func strays() async throws { try await Scenarios.poisonDeliveriesAndStrays(brokers) }
     @Test func restarts() async throws { try await Scenarios.restartsWithoutLossOrDuplicate(brokers) }
     @Test func publishesFromSwift() async throws { try await Scenarios.publishesFromSwift(brokers) }
+    @Test func breakerOpensAndRecovers() async throws { try await Scenarios.breakerOpensAndRecovers(brokers) }
+    @Test func limitsAreKept() async throws { try await Scenarios.limitsAreKept(brokers) }
+    @Test func orderIsKept() async throws { try await Scenarios.orderIsKept(brokers) }
+    @Test func aRevokeLosesNothing() async throws { try await Scenarios.aRevokeLosesNothing(brokers) }
+    @Test func aCrashLosesNothing() async throws { try await Scenarios.aCrashLosesNothing(brokers) }
 
     /// Needs topics of its own making: counts, settings, growth.
     @Test func topicsAreCheckedAndGrown() async throws {

@@ -64,13 +64,16 @@ enum Scenarios {
 
     static func parksForGonePausedAndUnreadable(_ brokers: String?) async throws {
         try await run(brokers, answer: { path, _ in path == "/ep_gone" ? 410 : 200 }) { world in
-            let gone = world.endpoint("ep_gone") { $0.maxConcurrency = 1 }
-            try world.register([gone, world.endpoint("ep_paused") { $0.state = .paused }, world.endpoint("ep_fine")])
+            // Not the operational events.
+            let orders = [TypePattern.prefix("order")]
+            let gone = world.endpoint("ep_gone") { ($0.maxConcurrency, $0.types) = (1, orders) }
+            let paused = world.endpoint("ep_paused") { ($0.state, $0.types) = (.paused, orders) }
+            try world.register([gone, paused, world.endpoint("ep_fine") { $0.types = orders }])
             try world.produce([
                 OutgoingRecord(
                     topic: world.topics.endpoints, partition: 0, key: Array("ep_newer".utf8),
                     value: Array("{\"v\":2,\"id\":\"ep_newer\"}".utf8),
-                    headers: [("tenant", Array("default".utf8)), ("types", Array("*".utf8))])
+                    headers: [("tenant", Array("default".utf8)), ("types", Array("order.*".utf8))])
             ])
             try world.start()
             try world.publish((0..<5).map { World.event("e\($0)") })

@@ -100,6 +100,17 @@ final class World: Sendable {
         try wait("the worker is ready") { made.isReady }
     }
 
+    /// Starts a second worker; the result drains the first one and gives its exit code.
+    func startAnother(name: String) throws -> () -> Int {
+        guard let (old, thread) = worker.withLock({ $0 }) else { return { -1 } }
+        try start { $0.name = name }
+        return { [self] in
+            old.drain()
+            thread.join()
+            return exitCode.load(ordering: .acquiring)
+        }
+    }
+
     var metrics: String { worker.withLock { $0?.0.metricsText ?? "" } }
 
     /// Drains the worker; its exit code.

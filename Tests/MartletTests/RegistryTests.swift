@@ -62,7 +62,8 @@ struct EndpointCodingTests {
 
     @Test(arguments: [
         ("\"v\":1", "\"v\":2", "newer"), ("\"id\":\"ep_1\"", "\"id\":\"a b\"", "id"),
-        ("\"ordering\":\"none\"", "\"ordering\":\"strict\"", "ordering"), ("[\"order.*\"]", "[]", "types"),
+        ("\"ordering\":\"none\"", "\"ordering\":\"sorted\"", "ordering"),
+        ("\"maxAgeMs\":60000", "\"ordering\":5,\"maxAgeMs\":60000", "ordering"), ("[\"order.*\"]", "[]", "types"),
         ("[1000]", "[0]", "scheduleMs"), ("\"state\":\"paused\"", "\"state\":\"off\"", "enabled, paused, disabled"),
         ("\"plain\":", "\"sealed\":", "sealed"), ("60000", "\"7d\"", "whole number"),
         ("\"metadata\"", "\"auth\"", "auth"), ("\"url\":\"https://example.com/a\",", "", "url"), ("\"n\":5,", "", "rate"),

@@ -42,6 +42,18 @@ struct OffsetTrackerTests {
     }
 
     /// Against a plain set, over random orders, gaps and restarts through the metadata's text.
+    /// A commit before everything was read again must not forget what a predecessor has done.
+    @Test func passesOnWhatIsNotReadAgainYet() {
+        let inherited = CommitMetadata.Completed(incomplete: [13, 17], highestCompleted: 20)
+        var tracker = OffsetTracker(start: 10, completed: inherited)
+        #expect(tracker.completed == inherited)
+        for offset in 10...14 as ClosedRange<Int64> { _ = tracker.begin(offset) }
+        tracker.complete(10)
+        #expect(tracker.watermark == 13 && tracker.completed == .init(incomplete: [17], highestCompleted: 20))
+        for offset in 15...25 as ClosedRange<Int64> { _ = tracker.begin(offset) }
+        #expect(tracker.completed == .init(incomplete: [17], highestCompleted: 20))
+    }
+
     @Test(arguments: 0..<40 as Range<UInt64>) func agreesWithAModel(_ seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
         var tracker = OffsetTracker(start: 0)
@@ -112,7 +124,8 @@ struct CommitMetadataTests {
         #expect(metadata.completed == nil && unreadable)
     }
 
-    @Test(arguments: ["h1:AAAA", "x9:1", "garbage", "c1:", "c1:a/b"]) func whatMustNotBeIgnoredStopsThePartition(_ text: String) {
+    @Test(arguments: ["h1:", "h1:AAAA", "h1:AAAAAAAAAAAAAA h1:AAAAAAAAAAAAAA", "x9:1", "garbage", "c1:", "c1:a/b"])
+    func whatMustNotBeIgnoredStopsThePartition(_ text: String) {
         #expect(throws: CommitMetadata.Unreadable.self) { try CommitMetadata.decode(text, committed: 0) }
     }
 }
@@ -171,7 +184,9 @@ struct RetryTests {
     @Test(arguments: ErrorClass.allCases) func transportErrorsRetry(_ kind: ErrorClass) {
         let (outcome, signal) = AttemptOutcome.classify(HTTPResult(token: 0, status: 200, error: (kind, "")), nowMilliseconds: 0)
         #expect(
-            kind == .cancelled ? outcome == .cancelled && signal == .none : outcome == .retry(hintMilliseconds: nil) && signal == .failure)
+            kind == .cancelled
+                ? outcome == .cancelled && signal == .none
+                : outcome == .retry(hintMilliseconds: nil) && signal == (kind == .dns || kind == .connect ? .unreachable : .failure))
     }
 }
 

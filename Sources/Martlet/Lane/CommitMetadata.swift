@@ -4,7 +4,7 @@ internal import Cryptography
 ///
 /// - `w1:` the incomplete offsets above the watermark, as gaps, then the highest completed offset: LEB128 numbers in base64url.
 /// - `c1:` + endpoint id (events partitions): of the event at the committed offset, every endpoint up to this id is done.
-/// - `h1:` holds of ordered endpoints: not read by this version, so a partition that has them is not started.
+/// - `h1:` holds of ordered endpoints (`Hold`). Unreadable ones stop the partition from starting: without them records would be lost.
 public struct CommitMetadata: Sendable, Equatable {
     public static let lengthLimit = 4_000
 
@@ -19,8 +19,12 @@ public struct CommitMetadata: Sendable, Equatable {
 
     public var completed: Completed?
     public var cursor: String?
+    /// By `Hold.hash`; at most `Hold.limit`.
+    public var holds: [UInt64: Hold] = [:]
 
-    public init(completed: Completed? = nil, cursor: String? = nil) { (self.completed, self.cursor) = (completed, cursor) }
+    public init(completed: Completed? = nil, cursor: String? = nil, holds: [UInt64: Hold] = [:]) {
+        (self.completed, self.cursor, self.holds) = (completed, cursor, holds)
+    }
 
     /// Ignoring such a part would lose or reorder records: the partition must not be started.
     public struct Unreadable: Error, Sendable, Equatable, CustomStringConvertible {
@@ -30,6 +34,10 @@ public struct CommitMetadata: Sendable, Equatable {
     public func encoded(committed: Int64) -> String {
         var parts: [String] = []
         if let cursor { parts.append("c1:\(cursor)") }
+        if !holds.isEmpty {
+            let sorted = holds.keys.sorted().compactMap { hash in holds[hash].map { (hash: hash, hold: $0) } }
+            parts.append("h1:" + Hold.encode(sorted, committed: committed))
+        }
         if let completed {
             let room = Self.lengthLimit - parts.reduce(0) { $0 + $1.utf8.count + 1 }
             if let text = Self.encode(completed, committed: committed, room: room) { parts.append(text) }
@@ -43,10 +51,14 @@ public struct CommitMetadata: Sendable, Equatable {
         var bytes: [UInt8] = []
         var last = committed
         var highest = completed.highestCompleted
+        // Where the list may end: behind one whose next offset is complete.
+        var end: (bytes: Int, last: Int64, highest: Int64)?
         for offset in completed.incomplete {
+            if offset - last > 1 { end = (bytes.count, last, offset - 1) }
             guard bytes.count < byteLimit else {
-                // What lies between the last one named and this one is complete.
-                highest = offset - 1
+                guard let end else { return nil }
+                bytes.removeLast(bytes.count - end.bytes)
+                (last, highest) = (end.last, end.highest)
                 break
             }
             LEB128.append(UInt64(offset - last), to: &bytes)
@@ -70,6 +82,11 @@ public struct CommitMetadata: Sendable, Equatable {
                 let id = part.dropFirst(3)
                 guard Identifiers.isName(id) else { throw Unreadable(description: "a c1 part without an endpoint id") }
                 metadata.cursor = String(id)
+            } else if part.hasPrefix("h1:") {
+                guard metadata.holds.isEmpty, let holds = Hold.decode(part.dropFirst(3), committed: committed) else {
+                    throw Unreadable(description: "the holds of ordered endpoints ('h1') can't be read: without them records would be lost")
+                }
+                metadata.holds = holds
             } else {
                 throw Unreadable(
                     description: "the part '\(part.prefix(8))' was written by a newer version; run that version, or drain it first")
@@ -104,19 +121,27 @@ enum LEB128 {
         } while rest != 0
     }
 
-    /// nil when the bytes end within a number, or a number has more than 64 bits.
-    static func decodeAll(_ bytes: [UInt8]) -> [UInt64]? {
-        var numbers: [UInt64] = []
+    /// Takes one number off the front; nil when the bytes end within it, or it has more than 63 bits.
+    static func readFirst(_ bytes: inout ArraySlice<UInt8>) -> UInt64? {
         var value: UInt64 = 0
         var shift: UInt64 = 0
-        for byte in bytes {
+        while let byte = bytes.popFirst() {
             guard shift < 63 else { return nil }
             value |= UInt64(byte & 0x7f) << shift
             shift += 7
-            guard byte & 0x80 == 0 else { continue }
-            numbers.append(value)
-            (value, shift) = (0, 0)
+            if byte & 0x80 == 0 { return value }
         }
-        return shift == 0 ? numbers : nil
+        return nil
+    }
+
+    /// All of them; nil when one can't be read.
+    static func decodeAll(_ bytes: [UInt8]) -> [UInt64]? {
+        var numbers: [UInt64] = []
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            guard let number = readFirst(&rest) else { return nil }
+            numbers.append(number)
+        }
+        return numbers
     }
 }

@@ -1,15 +1,15 @@
 /// A binary min-heap.
-struct Heap<Element> {
+package struct Heap<Element> {
     private var elements: [Element] = []
     private let precedes: (Element, Element) -> Bool
 
-    init(_ precedes: @escaping (Element, Element) -> Bool) { self.precedes = precedes }
+    package init(_ precedes: @escaping (Element, Element) -> Bool) { self.precedes = precedes }
 
-    var count: Int { elements.count }
-    var isEmpty: Bool { elements.isEmpty }
-    var first: Element? { elements.first }
+    package var count: Int { elements.count }
+    package var isEmpty: Bool { elements.isEmpty }
+    package var first: Element? { elements.first }
 
-    mutating func insert(_ element: Element) {
+    package mutating func insert(_ element: Element) {
         elements.append(element)
         var child = elements.count - 1
         while child > 0 {
@@ -20,7 +20,7 @@ struct Heap<Element> {
         }
     }
 
-    mutating func popFirst() -> Element? {
+    package mutating func popFirst() -> Element? {
         guard let first = elements.first else { return nil }
         elements.swapAt(0, elements.count - 1)
         elements.removeLast()
@@ -36,5 +36,5 @@ struct Heap<Element> {
         }
     }
 
-    mutating func removeAll() { elements.removeAll() }
+    package mutating func removeAll() { elements.removeAll() }
 }

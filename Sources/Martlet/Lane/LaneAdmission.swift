@@ -1,15 +1,17 @@
-// What may start, when, and what has to wait elsewhere.
+// What may start, and when.
 extension LaneStateMachine {
     /// A record whose turn to be looked at has come: start it, hold it, move it on, or end it.
     mutating func examine(_ token: RecordToken) {
         guard let record = record(token) else { return }
         guard record.facts.isHome else {
+            if has(.loseWhatIsAstray) { return complete(token) }
             counters.moved += 1
             return move(token, .home)
         }
         guard !record.facts.endpointID.isEmpty else { return move(token, .dead(.poison, attempts: record.facts.attempts)) }
-        let remaining = record.facts.dueMilliseconds - now.wall
-        if remaining <= 0 {
+        // A first delivery is due when it was accepted: only a clock that is wrong puts that into the future.
+        let remaining = record.stream.topic == 0 ? 0 : record.facts.dueMilliseconds - now.wall
+        if remaining <= 0 || has(.retryEarly) {
             admit(token)
         } else if remaining < settings.residencyLimitMilliseconds {
             setPhase(token, .held)
@@ -22,8 +24,7 @@ extension LaneStateMachine {
     /// A due record: what its endpoint says of it.
     mutating func admit(_ token: RecordToken) {
         guard let record = record(token) else { return }
-        // Unknown is not deleted: only a view that was complete after the record was read may say so.
-        if record.facts.registryOffset > registryPosition, registryFreshAsOf <= record.waitingSinceMonotonic ?? now.monotonic {
+        if !isRegistered(record) {
             if record.phase != .unregistered { limitResidency(token) }
             setPhase(token, .unregistered)
             unregistered.append(token)
@@ -31,28 +32,46 @@ extension LaneStateMachine {
         }
         let slot = endpointSlot(record.facts.endpointID, record.stream.partition)
         records[Int(token.slot)]?.endpoint = slot
+        if isOrdered(record, slot) { return queueOrdered(token, slot) }
+        records[Int(token.slot)]?.isOrdered = false
         if let end = verdictWithoutAttempt(record, endpoints[slot]) { return move(token, .dead(end, attempts: record.facts.attempts)) }
+        queue(token, slot, key: record.facts.ageFromMilliseconds, isFirst: record.facts.attempts == 0 && !endpoints[slot].isOrdered)
+        if isCrowded(record.stream) { spillCrowd(slot) }
+    }
+
+    /// Unknown is not deleted: only a view that was complete after the record was read may say so. What waits for that holds back the later
+    /// records of its endpoint.
+    private func isRegistered(_ record: LaneRecord) -> Bool {
+        if has(.takeUnknownForDeleted) { return true }
+        if record.facts.registryOffset > registryPosition, registryFreshAsOf <= record.waitingSinceMonotonic ?? now.monotonic {
+            return false
+        }
+        return !unregistered.contains {
+            self.record($0).map { $0.facts.endpointID == record.facts.endpointID && $0.phase == .unregistered } ?? false
+        }
+    }
+
+    /// Behind its endpoint's others.
+    mutating func queue(_ token: RecordToken, _ slot: Int, key: Int64, isFirst: Bool) {
         sequence += 1
-        let waiter = Waiter(ageFrom: record.facts.ageFromMilliseconds, sequence: sequence, token: token)
-        if record.facts.attempts == 0 { endpoints[slot].first.insert(waiter) } else { endpoints[slot].retried.insert(waiter) }
-        endpoints[slot].waiting += 1
+        let waiter = Waiter(ageFrom: key, sequence: sequence, token: token)
+        if isFirst { endpoints[slot].first.insert(waiter) } else { endpoints[slot].retried.insert(waiter) }
+        countWaiting(slot, 1, records[Int(token.slot)]?.facts.bytes ?? 0)
         setPhase(token, .waiting)
         limitResidency(token)
         makeReady(slot)
-        if let stream = streams[record.stream], stream.unfinished * 2 >= settings.unfinishedLimit { spillCrowd(slot) }
     }
 
-    private mutating func limitResidency(_ token: RecordToken) {
-        let since = record(token)?.waitingSinceMonotonic ?? now.monotonic
-        records[Int(token.slot)]?.waitingSinceMonotonic = since
-        residency.insert((since + settings.residencyLimitMilliseconds, token))
+    mutating func countWaiting(_ slot: Int, _ change: Int, _ bytes: Int) {
+        endpoints[slot].waiting += change
+        endpoints[slot].waitingBytes += change * bytes
     }
 
     /// Why a due delivery ends without another attempt; nil: it may be tried.
-    private func verdictWithoutAttempt(_ record: LaneRecord, _ endpoint: LaneEndpoint) -> DeadReason? {
+    func verdictWithoutAttempt(_ record: LaneRecord, _ endpoint: LaneEndpoint) -> DeadReason? {
         guard let entry = endpoint.entry else { return .endpointDeleted }
         guard let prepared = entry.prepared else { return .parked }
-        if endpoint.isParked { return .parked }
+        if endpoint.isParked, !has(.startForADisabledEndpoint) { return .parked }
         if prepared.url == nil || prepared.refusal != nil { return .refused }
         let expiry = record.facts.ageFromMilliseconds + prepared.endpoint.maxAgeMilliseconds
         // What was deferred to its very expiry is tried once, if it is admitted then.
@@ -63,43 +82,64 @@ extension LaneStateMachine {
     mutating func releaseHeld() {
         while let next = held.first, next.wall <= now.wall {
             _ = held.popFirst()
-            if record(next.token)?.phase == .held { admit(next.token) }
+            guard record(next.token)?.phase == .held else { continue }
+            letGoOfHead(next.token)
+            admit(next.token)
         }
     }
 
     // MARK: starting
 
     mutating func makeReady(_ slot: Int) {
-        guard !endpoints[slot].isReady, endpoints[slot].waiting > 0 else { return }
+        guard !endpoints[slot].isReady, !endpoints[slot].isBlocked, endpoints[slot].waiting > 0 else { return }
         endpoints[slot].isReady = true
         ready.append(slot)
     }
 
     /// Round robin over the endpoints that have something to start.
     mutating func startReady() {
-        guard hasLease, !isDraining else { return }
+        guard hasLease || has(.workWithoutALease), !isDraining else { return }
+        if let probe = egress.nextProbe, now.monotonic < probe { return }
         var turns = ready.count
-        while inFlight < settings.inFlightLimit, turns > 0, let slot = ready.popFirst() {
+        while inFlight < settings.inFlightLimit, turns > 0, !ready.isEmpty {
+            if let limiter, limiter.earliestStartMilliseconds(now: now.monotonic) > now.monotonic { return }
+            guard let slot = ready.popFirst() else { return }
             turns -= 1
             endpoints[slot].isReady = false
             if startNext(slot) {
                 makeReady(slot)
                 turns = max(turns, ready.count)
+                // Of a broken egress, one probe at a time.
+                if egress.isBroken { return egress.probed(now: now.monotonic) }
             }
         }
     }
 
     /// The earliest start that breaker and limiter allow, monotonic; nil: not before a probe has ended.
-    private func earliestStart(_ endpoint: LaneEndpoint) -> Int64? {
+    func earliestStart(_ endpoint: LaneEndpoint) -> Int64? {
+        if has(.twoProbes), endpoint.breaker.isHalfOpen { return now.monotonic }
         guard let breaker = endpoint.breaker.earliestStart(now: now.monotonic) else { return nil }
         return max(breaker, endpoint.limiter?.earliestStartMilliseconds(now: now.monotonic) ?? breaker)
     }
 
-    /// Starts one delivery of the endpoint; false when it has none that may start now.
+    /// Deals with one delivery of the endpoint; false when it has none that may start now.
     private mutating func startNext(_ slot: Int) -> Bool {
-        guard endpoints[slot].waiting > 0, endpoints[slot].inFlight < endpoints[slot].concurrency.limit else { return false }
+        guard endpoints[slot].waiting > 0 else { return false }
+        if endpoints[slot].isOrdered {
+            guard endpoints[slot].head == nil else { return false }
+            if buryHead(slot) { return true }
+        }
+        guard endpoints[slot].inFlight < endpoints[slot].concurrency.limit || has(.ignoreConcurrency) else { return false }
+        // Large bodies: no more than a share of the memory.
+        guard endpoints[slot].inFlight == 0 || endpoints[slot].inFlightBytes < settings.memoryLimitBytes / LaneSettings.share else {
+            return false
+        }
         guard let earliest = earliestStart(endpoints[slot]) else { return false }
         guard earliest <= now.monotonic else {
+            if has(.spendAnAttemptWhileOpen), endpoints[slot].breaker.earliestStart(now: now.monotonic) ?? 0 > now.monotonic {
+                spendAll(slot)
+                return false
+            }
             // What can't start within the residency limit waits in a retry topic.
             if earliest - now.monotonic > settings.residencyLimitMilliseconds {
                 deferAll(slot, until: earliest)
@@ -108,21 +148,33 @@ extension LaneStateMachine {
             }
             return false
         }
+        guard takeFromTenant(slot) else { return false }
         guard let token = nextWaiter(slot) else { return false }
-        endpoints[slot].waiting -= 1
+        start(token, slot)
+        return true
+    }
+
+    private mutating func start(_ token: RecordToken, _ slot: Int) {
+        let bytes = records[Int(token.slot)]?.facts.bytes ?? 0
+        countWaiting(slot, -1, bytes)
         endpoints[slot].inFlight += 1
-        endpoints[slot].limiter?.charge(now: now.monotonic)
+        endpoints[slot].inFlightBytes += bytes
+        if !has(.neverCharge) { endpoints[slot].limiter?.charge(now: now.monotonic) }
+        if has(.chargeTwice) { endpoints[slot].limiter?.charge(now: now.monotonic) }
+        limiter?.charge(now: now.monotonic)
+        chargeTenant(slot)
         endpoints[slot].breaker.started(now: now.monotonic)
-        records[Int(token.slot)]?.isProbe = endpoints[slot].breaker.isHalfOpen
+        if endpoints[slot].breaker.isHalfOpen { endpoints[slot].probe = token }
+        if records[Int(token.slot)]?.isOrdered == true { endpoints[slot].head = token }
         countInFlight(1)
         setPhase(token, .inFlight)
         commands.append(.start(token))
-        return true
     }
 
     /// First attempts before attempted ones, each by age; while both wait, every fifth is an attempted one.
     private mutating func nextWaiter(_ slot: Int) -> RecordToken? {
-        if endpoints[slot].startsSinceRetried + 1 >= settings.retriedTurn, let token = popWaiter(slot, retried: true) {
+        if !has(.starveRetries), endpoints[slot].startsSinceRetried + 1 >= settings.retriedTurn, let token = popWaiter(slot, retried: true)
+        {
             endpoints[slot].startsSinceRetried = 0
             return token
         }
@@ -135,14 +187,14 @@ extension LaneStateMachine {
     }
 
     /// The next one that still waits: what was moved or dropped meanwhile is passed over.
-    private mutating func popWaiter(_ slot: Int, retried: Bool) -> RecordToken? {
+    mutating func popWaiter(_ slot: Int, retried: Bool) -> RecordToken? {
         while let waiter = retried ? endpoints[slot].retried.popFirst() : endpoints[slot].first.popFirst() {
             if record(waiter.token)?.phase == .waiting { return waiter.token }
         }
         return nil
     }
 
-    private mutating func wake(_ slot: Int, at monotonic: Int64) {
+    mutating func wake(_ slot: Int, at monotonic: Int64) {
         guard monotonic < endpoints[slot].wakeMonotonic else { return }
         endpoints[slot].wakeMonotonic = monotonic
         wakes.insert((monotonic, slot))
@@ -156,76 +208,18 @@ extension LaneStateMachine {
         }
     }
 
-    // MARK: waiting elsewhere
-
-    /// To a retry topic with its due time unchanged: it isn't due yet.
-    private mutating func postpone(_ token: RecordToken, until due: Int64) {
-        guard let record = record(token), let tier = RetryTier.choose(settings.tiers, remainingMilliseconds: due - now.wall) else { return }
-        counters.deferred += 1
-        move(token, .retry(tier: tier, dueMilliseconds: due, attempts: record.facts.attempts))
-    }
-
-    /// To a retry topic, because breaker, limiter or concurrency leave no room: due at the computed start, but not before a quarter of
-    /// its age from now (so that a backlog isn't rewritten at each probe), and at the latest at its expiry.
-    private mutating func deferDelivery(_ token: RecordToken, until monotonic: Int64) {
-        guard let record = record(token) else { return }
-        let age = max(0, now.wall - record.facts.ageFromMilliseconds)
-        var due = max(now.wall + max(0, monotonic - now.monotonic), now.wall + age / 4)
-        if record.endpoint >= 0, let endpoint = endpoints[record.endpoint].entry?.prepared?.endpoint {
-            let expiry = record.facts.ageFromMilliseconds + endpoint.maxAgeMilliseconds
-            if now.wall >= expiry { return move(token, .dead(.expired, attempts: record.facts.attempts)) }
-            due = min(due, expiry)
-        }
-        postpone(token, until: due)
-    }
-
-    /// Everything of the endpoint that waits.
-    mutating func deferAll(_ slot: Int, until monotonic: Int64) {
-        for token in takeWaiting(slot) { deferDelivery(token, until: monotonic) }
-    }
-
     /// All that waits for an endpoint, in order, removed from its queues.
     mutating func takeWaiting(_ slot: Int) -> [RecordToken] {
         var tokens: [RecordToken] = []
-        while let waiter = endpoints[slot].first.popFirst() { tokens.append(waiter.token) }
-        while let waiter = endpoints[slot].retried.popFirst() { tokens.append(waiter.token) }
-        tokens = tokens.filter { record($0)?.phase == .waiting }
-        endpoints[slot].waiting = 0
+        while let token = popWaiter(slot, retried: false) { tokens.append(token) }
+        while let token = popWaiter(slot, retried: true) { tokens.append(token) }
+        (endpoints[slot].waiting, endpoints[slot].waitingBytes) = (0, 0)
         return tokens
     }
 
     /// After a change of the registry: what waits may now be parked, refused or expired.
     mutating func settleWaiting(_ slot: Int) {
         for token in takeWaiting(slot) { admit(token) }
-    }
-
-    /// What waited as long as memory allows.
-    mutating func spillOverdue() {
-        while !isDraining, let next = residency.first, next.deadline <= now.monotonic {
-            _ = residency.popFirst()
-            guard let record = record(next.token), record.phase == .waiting || record.phase == .unregistered else { continue }
-            if record.phase == .waiting { endpoints[record.endpoint].waiting -= 1 }
-            let earliest = record.endpoint >= 0 ? earliestStart(endpoints[record.endpoint]) : nil
-            deferDelivery(next.token, until: earliest ?? now.monotonic)
-        }
-    }
-
-    /// The partition is half full: of an endpoint that holds more than an eighth of it, what waited for long makes room at once.
-    private mutating func spillCrowd(_ slot: Int) {
-        while endpoints[slot].waiting > settings.unfinishedLimit / 8 {
-            let oldest = [endpoints[slot].first.first, endpoints[slot].retried.first].compactMap(\.self).min(by: Waiter.precedes)
-            guard let oldest else { return }
-            let record = record(oldest.token)
-            if let record, record.phase == .waiting {
-                guard now.monotonic - (record.waitingSinceMonotonic ?? now.monotonic) >= settings.crowdedWaitMilliseconds else { return }
-                endpoints[slot].waiting -= 1
-            }
-            if endpoints[slot].first.first?.token == oldest.token {
-                _ = endpoints[slot].first.popFirst()
-            } else {
-                _ = endpoints[slot].retried.popFirst()
-            }
-            if record?.phase == .waiting { deferDelivery(oldest.token, until: now.monotonic) }
-        }
+        hastenHold(slot)
     }
 }

@@ -1,3 +1,5 @@
+internal import HTTPDelivery
+
 // What is known of an endpoint's health, and how it outlives this owner.
 extension LaneStateMachine {
     // MARK: the endpoint slab
@@ -15,14 +17,20 @@ extension LaneStateMachine {
             endpoints.append(endpoint)
         }
         endpointSlots[id] = slot
+        linkHold(slot)
         configure(slot)
         return slot
     }
 
     /// Takes over what the registry says of limits.
     mutating func configure(_ slot: Int) {
-        guard let endpoint = endpoints[slot].entry?.prepared?.endpoint else { return }
-        endpoints[slot].concurrency.setCeiling(endpoint.maxConcurrency)
+        let holds = streams[StreamID(topic: 0, partition: endpoints[slot].partition)]?.holds
+        endpoints[slot].isOrdered = holds?[endpoints[slot].hash] != nil
+        guard let prepared = endpoints[slot].entry?.prepared else { return }
+        let endpoint = prepared.endpoint
+        if endpoint.isStrict { endpoints[slot].isOrdered = true }
+        endpoints[slot].concurrency.setCeiling(endpoints[slot].isOrdered ? 1 : endpoint.maxConcurrency)
+        endpoints[slot].hostHash = prepared.hostHash
         if endpoints[slot].limiterSettings != endpoint.rate {
             endpoints[slot].limiterSettings = endpoint.rate
             endpoints[slot].limiter = endpoint.rate.map { RateLimiter($0, emptyAtMilliseconds: now.monotonic) }
@@ -52,10 +60,18 @@ extension LaneStateMachine {
         switch signal {
         case .success:
             endpoints[slot].concurrency.succeeded()
-            if tells, endpoints[slot].breaker.succeeded(now: now.monotonic) { publishHealth(slot) }
-        case .failure:
+            if tells, endpoints[slot].breaker.succeeded(now: now.monotonic) {
+                publishEvent(slot, .recovered)
+                noteSuccess(slot)
+                publishHealth(slot)
+            }
+        case .failure, .unreachable:
             endpoints[slot].concurrency.failed()
-            if tells, endpoints[slot].breaker.failed(now: now.monotonic, using: &generator) { publishHealth(slot) }
+            let wasClosed = endpoints[slot].breaker.state == .closed
+            if tells, endpoints[slot].breaker.failed(now: now.monotonic, using: &generator) {
+                publishHealth(slot)
+                if wasClosed { publishEvent(slot, .failing) }
+            }
         case .none: if tells { endpoints[slot].breaker.endedWithoutVerdict() }
         }
     }
@@ -77,9 +93,23 @@ extension LaneStateMachine {
     /// Disables through health, never through the registry; a later edit by an operator cancels it.
     mutating func disable(_ slot: Int, reason: String) {
         guard let endpoint = endpoints[slot].entry?.prepared?.endpoint, !endpoints[slot].isParked else { return }
-        endpoints[slot].disabled = .init(reason: reason, atMilliseconds: now.wall, endpointVersion: endpoint.version)
+        // Judged after it was created, whatever the clocks say.
+        let at = max(now.wall, endpoint.createdMilliseconds)
+        endpoints[slot].disabled = .init(reason: reason, atMilliseconds: at, endpointVersion: endpoint.version)
         publishHealth(slot)
+        publishEvent(slot, .disabled, reason: reason)
         settleWaiting(slot)
+    }
+
+    /// Tells the endpoint's tenant.
+    private mutating func publishEvent(_ slot: Int, _ kind: OperationalEvent.Kind, reason: String? = nil) {
+        guard let prepared = endpoints[slot].entry?.prepared else { return }
+        commands.append(
+            .publishEvent(
+                OperationalEvent(
+                    kind: kind, endpointID: endpoints[slot].id, tenant: prepared.endpoint.tenant, url: prepared.url?.redacted ?? "",
+                    reason: reason, atMilliseconds: now.wall, failingSinceMilliseconds: endpoints[slot].failingSinceMilliseconds,
+                    attemptsSinceSuccess: endpoints[slot].attemptsSinceSuccess)))
     }
 
     // MARK: the changelog
@@ -110,10 +140,12 @@ extension LaneStateMachine {
             publishHealth(slot)
             return
         }
+        if has(.forgetWhatHealthSays) { return }
         let slot = endpointSlot(record.endpointID, partition)
         endpoints[slot].failingSinceMilliseconds = record.failingSinceMilliseconds
         endpoints[slot].attemptsSinceSuccess = record.attemptsSinceSuccess
         endpoints[slot].disabled = record.disabled
+        endpoints[slot].probe = nil
         switch record.breaker {
         case .closed: endpoints[slot].breaker = CircuitBreaker(settings.breaker)
         case .open, .halfOpen:

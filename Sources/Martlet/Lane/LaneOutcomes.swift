@@ -6,32 +6,58 @@ extension LaneStateMachine {
         countInFlight(-1)
         let slot = record.endpoint
         endpoints[slot].inFlight -= 1
-        takeSignal(slot, signal, isProbe: record.isProbe)
+        endpoints[slot].inFlightBytes -= record.facts.bytes
+        let isOurFault = takeEgress(slot, signal)
+        takeSignal(slot, isOurFault ? .none : signal, isProbe: endpoints[slot].probe == token)
         let attempts = record.facts.attempts + 1
-        switch outcome {
+        switch isOurFault ? .cancelled : outcome {
         case .delivered:
             counters.delivered += 1
             commands.append(.logAttempt(token, attempt: attempts, .delivered))
+            noteSuccess(slot)
             complete(token)
         case .cancelled: restartOrDrop(token)
         case .gone:
             commands.append(.logAttempt(token, attempt: attempts, .dead(.gone)))
             disable(slot, reason: "gone")
             takeOver(token, .dead(.gone, attempts: attempts))
-        case .retry(let hint):
-            let successor = retry(record, attempts, hint)
-            switch successor {
-            case .retry(_, let due, _): commands.append(.logAttempt(token, attempt: attempts, .retry(atMilliseconds: due)))
-            case .dead(let reason, _): commands.append(.logAttempt(token, attempt: attempts, .dead(reason)))
-            case .home: break
-            }
-            if case .retry = successor { counters.retried += 1 }
-            noteFailure(slot)
-            takeOver(token, successor)
+        case .retry(let hint): failed(token, record, attempts, hint)
         }
-        if outcome == .delivered { noteSuccess(slot) }
         makeReady(slot)
         if endpoints[slot].inFlight == 0, !ownsPartition(endpoints[slot].partition) { forgetEndpoint(slot) }
+    }
+
+    private mutating func failed(_ token: RecordToken, _ record: LaneRecord, _ attempts: Int, _ hint: Int64?) {
+        let successor = has(.giveUpOnFailure) ? Successor.dead(.exhausted, attempts: attempts) : retry(record, attempts, hint)
+        switch successor {
+        case .retry(_, let due, _):
+            counters.retried += 1
+            commands.append(.logAttempt(token, attempt: attempts, .retry(atMilliseconds: due)))
+            noteFailure(record.endpoint)
+            if record.isOrdered, !has(.passAFailedHead) {
+                holdFailedHead(token, until: due, attempts: attempts)
+            } else {
+                takeOver(token, successor)
+            }
+        case .dead(let reason, _):
+            commands.append(.logAttempt(token, attempt: attempts, .dead(reason)))
+            noteFailure(record.endpoint)
+            takeOver(token, successor)
+        case .home: break
+        }
+    }
+
+    /// Whether a failure is to be taken for our own. Any attempt that reaches its receiver ends such a state.
+    private mutating func takeEgress(_ slot: Int, _ signal: AttemptOutcome.BreakerSignal) -> Bool {
+        switch signal {
+        case .none: break
+        case .success, .failure: _ = egress.reached(host: endpoints[slot].hostHash, now: now.monotonic)
+        case .unreachable:
+            let wasBroken = egress.isBroken
+            if egress.failed(host: endpoints[slot].hostHash, now: now.monotonic) { counters.egressFailures += 1 }
+            return wasBroken && !has(.blameReceiversForOurEgress)
+        }
+        return false
     }
 
     private mutating func retry(_ record: LaneRecord, _ attempts: Int, _ hint: Int64?) -> Successor {
@@ -51,6 +77,7 @@ extension LaneStateMachine {
     /// The attempt was ended by us and isn't spent: wait again, unless the partition goes or the lane drains.
     private mutating func restartOrDrop(_ token: RecordToken) {
         guard let record = record(token), let stream = streams[record.stream], !stream.isRevoking, !isDraining else { return free(token) }
+        letGoOfHead(token)
         setPhase(token, .aside)
         examine(token)
     }
@@ -66,6 +93,7 @@ extension LaneStateMachine {
         records[Int(token.slot)]?.successor = successor
         if case .dead(let reason, _) = successor { counters.dead[reason, default: 0] += 1 }
         commands.append(.produce(token, successor))
+        if has(.completeOnProduce) { complete(token) }
     }
 
     public enum ProduceResult: Sendable, Equatable {
@@ -89,6 +117,7 @@ extension LaneStateMachine {
         case .refused, .transient:
             counters.produceFailures += 1
             guard streams[record.stream] != nil else { return free(token) }
+            if has(.giveUpOnTransientProduce) { return complete(token) }
             unproduced.append(token)
             if produceAgainMonotonic == .max { produceAgainMonotonic = now.monotonic + settings.produceRetryMilliseconds }
         }

@@ -22,12 +22,16 @@ struct LaneRecord {
     /// When the record may be looked at (tier) or started (held), wall time.
     var lookWall: Int64 = 0
     var successor: Successor?
-    /// Started while the breaker was half-open: its end alone is the breaker's verdict.
-    var isProbe = false
     /// Its topic was made anew while it was under way: its offset means nothing any more.
     var isDetached = false
     /// The successor as it was first decided, before a permanent failure to write it.
     var isCut = false
+    /// One of an ordered endpoint's sequence.
+    var isOrdered = false
+    /// Under its endpoint's hold: read again, and complete as far as the partition's tracker is concerned.
+    var isCovered = false
+    /// The `HeldEndpoint.epoch` in which it was read again.
+    var epoch: UInt64 = 0
 }
 
 /// One partition of one topic.
@@ -43,30 +47,64 @@ struct LaneStream {
     var committedMetadata = ""
     /// Completed by an earlier ownership before this one read them.
     var completedEarly: Set<Int64> = []
+    /// Ordered endpoints that wait, by `Hold.hash`. Of `martlet.deliveries` only.
+    var holds: [UInt64: HeldEndpoint] = [:]
+}
+
+/// An ordered endpoint that waits, as its owner knows it.
+struct HeldEndpoint {
+    var hold: Hold
+    /// Reading again has met the main reading: what the main reading brings from now on is taken as usual.
+    var isMet = false
+    /// Records under the hold that are in memory.
+    var covered = 0
+    /// A predecessor's list of completed offsets has some that were only covered: until the main reading has passed them, the hold stays.
+    var coveredUpTo: Int64 = 0
+    /// Anew with every holding: what was read again before must not be taken for a part of the sequence.
+    var epoch: UInt64 = 0
+    /// Since when its head fails, wall time.
+    var failingSince: Int64?
+    /// Known once a record of it was seen.
+    var slot: Int?
 }
 
 /// What the lane knows of an endpoint that has traffic here.
 struct LaneEndpoint {
     let id: String
     let partition: Int32
+    /// As its hold is named.
+    let hash: UInt64
     var entry: Registry.Entry?
     var breaker: CircuitBreaker
     var limiter: RateLimiter?
     var limiterSettings: RateLimit?
     var concurrency = ConcurrencyLimit(ceiling: ConcurrencyLimit.defaultCeiling)
     var inFlight = 0
+    var inFlightBytes = 0
     var waiting = 0
+    var waitingBytes = 0
+    /// Its deliveries go one by one in the order of their partition.
+    var isOrdered = false
+    /// The one of them that is in flight or being moved.
+    var head: RecordToken?
+    /// What was started last while the breaker was half-open: its end alone is the breaker's verdict.
+    var probe: RecordToken?
+    /// By age; of an ordered endpoint by offset.
     var first = Heap<Waiter>(Waiter.precedes)
     var retried = Heap<Waiter>(Waiter.precedes)
     var startsSinceRetried = 0
     var isReady = false
+    /// Waits for its tenant's limit.
+    var isBlocked = false
+    /// Of the host of its URL, for the count of distinct ones.
+    var hostHash: UInt64 = 0
     var wakeMonotonic: Int64 = .max
     var failingSinceMilliseconds: Int64?
     var attemptsSinceSuccess = 0
     var disabled: HealthRecord.Disabled?
 
     init(id: String, partition: Int32, breaker: CircuitBreaker.Settings) {
-        (self.id, self.partition) = (id, partition)
+        (self.id, self.partition, hash) = (id, partition, Hold.hash(id))
         self.breaker = CircuitBreaker(breaker)
     }
 
@@ -86,4 +124,20 @@ struct Waiter {
     var sequence: UInt64
     var token: RecordToken
     static func precedes(_ left: Waiter, _ right: Waiter) -> Bool { (left.ageFrom, left.sequence) < (right.ageFrom, right.sequence) }
+}
+
+extension LaneStateMachine {
+    /// What is unfinished, for the simulator's trace.
+    package var unfinishedText: String {
+        let open = records.enumerated().compactMap { slot, record in
+            record.map {
+                "\($0.stream.topic)/\($0.stream.partition)/\($0.offset) \($0.facts.endpointID) \($0.phase)\($0.isCovered ? " covered" : "")\($0.isOrdered ? " ordered" : "") slot \(slot)"
+            }
+        }
+        let held = streams.keys.sorted().flatMap { stream in
+            (streams[stream]?.holds ?? [:]).values.map { "\(stream.topic)/\(stream.partition) \($0)" }
+        }
+        return
+            "unfinished: \(open); holds: \(held.sorted()); reading again: \(catchUp.map { "\($0)" } ?? "no"), next hold \(nextHoldWall); ready \(ready.count); endpoints: \(endpointSlots.keys.sorted().compactMap { endpointSlots[$0] }.map { "\(endpoints[$0].id) waiting \(endpoints[$0].waiting) in flight \(endpoints[$0].inFlight) head \(endpoints[$0].head.map { "\($0)" } ?? "none") \(endpoints[$0].breaker.state) ordered \(endpoints[$0].isOrdered) parked \(endpoints[$0].isParked) blocked \(endpoints[$0].isBlocked) ready \(endpoints[$0].isReady) wake \(endpoints[$0].wakeMonotonic)" })"
+    }
 }

@@ -1,8 +1,9 @@
 /// The decisions of a delivery lane: inputs are records, HTTP results, acknowledgements, assignments, registry changes and the clock;
 /// outputs are commands. No I/O, no clock, no randomness but the seeded generator; no order of a set or dictionary is observed.
 ///
-/// The parts: streams and commits in `LaneStreams`, what may start in `LaneAdmission`, what an attempt's end means in `LaneOutcomes`,
-/// breaker and disabling across restarts in `LaneHealth`.
+/// The parts: streams and commits in `LaneStreams`, heads of retry topics in `LaneTiers`, what may start in `LaneAdmission`, limits above
+/// the endpoints in `LaneLimits`, who leaves memory in `LaneResidency`, ordered endpoints in `LaneOrder`, what an attempt's end means in
+/// `LaneOutcomes`, breaker and disabling across restarts in `LaneHealth`.
 public struct LaneStateMachine {
     public let settings: LaneSettings
     /// Delay of each topic that the lane reads: 0 for deliveries and replay.
@@ -32,6 +33,15 @@ public struct LaneStateMachine {
     /// Tokens in flight or moving whose partition went away, by where their record lies.
     var orphans: [StreamID: [Int64: RecordToken]] = [:]
 
+    var egress: EgressMonitor
+    var limiter: RateLimiter?
+    var tenants: [String: Tenant] = [:]
+    var tenantWakes = Heap<(monotonic: Int64, tenant: String)> { ($0.monotonic, $0.tenant) < ($1.monotonic, $1.tenant) }
+    var catchUp: CatchUp?
+    var lastCatchUpPartition: Int32 = -1
+    /// When a hold may be due, wall time.
+    var nextHoldWall: Int64 = .max
+
     var sequence: UInt64 = 0
     public private(set) var inFlight = 0
     var unfinishedBytes = 0
@@ -47,6 +57,8 @@ public struct LaneStateMachine {
         self.settings = settings
         self.topicDelays = topicDelays
         generator = SeededGenerator(seed: seed)
+        egress = EgressMonitor(settings.egress)
+        limiter = settings.rate.map { RateLimiter($0, emptyAtMilliseconds: 0) }
     }
 
     // MARK: clock
@@ -58,13 +70,23 @@ public struct LaneStateMachine {
         releaseHeld()
         spillOverdue()
         wakeEndpoints()
+        wakeTenants()
+        catchUpIfDue()
         if now.monotonic >= produceAgainMonotonic { produceAgain() }
     }
 
     /// The next moment at which `advance` has something to do, monotonic; nil: only an input can change anything.
     public var nextDeadlineMonotonic: Int64? {
         var deadline = produceAgainMonotonic
-        if !isDraining, let next = residency.first { deadline = min(deadline, next.deadline) }
+        if !isDraining, !egress.isBroken, let next = residency.first { deadline = min(deadline, next.deadline) }
+        if let next = tenantWakes.first { deadline = min(deadline, next.monotonic) }
+        if !ready.isEmpty, hasLease, !isDraining {
+            if let probe = egress.nextProbe { deadline = min(deadline, probe) }
+            if let limiter { deadline = min(deadline, max(now.monotonic + 1, limiter.earliestStartMilliseconds(now: now.monotonic))) }
+        }
+        if nextHoldWall != .max, catchUp == nil, hasLease, !isDraining, !egress.isBroken {
+            deadline = min(deadline, now.monotonic + nextHoldWall - now.wall)
+        }
         if let next = wakes.first { deadline = min(deadline, next.monotonic) }
         if let next = held.first { deadline = min(deadline, now.monotonic + next.wall - now.wall) }
         if let next = looks.first { deadline = min(deadline, now.monotonic + next.wall - now.wall) }
@@ -75,6 +97,8 @@ public struct LaneStateMachine {
     public mutating func setLease(untilMonotonic: Int64) { leaseUntilMonotonic = max(leaseUntilMonotonic, untilMonotonic) }
     public mutating func loseLease() { leaseUntilMonotonic = .min }
     public var hasLease: Bool { now.monotonic < leaseUntilMonotonic }
+    /// Our own egress seems broken: not ready.
+    public var isEgressBroken: Bool { egress.isBroken }
 
     /// No further start; what is in flight ends.
     public mutating func drain() { isDraining = true }
@@ -82,6 +106,7 @@ public struct LaneStateMachine {
 
     /// Takes the commands so far, after starting what may start.
     public mutating func takeCommands() -> [LaneCommand] {
+        catchUpIfDue()
         startReady()
         defer { commands.removeAll(keepingCapacity: true) }
         return commands
@@ -121,15 +146,18 @@ public struct LaneStateMachine {
     mutating func free(_ token: RecordToken) {
         guard let record = record(token) else { return }
         let slot = Int(token.slot)
+        let isOrphan = orphans[record.stream]?[record.offset] == token
+        letGoOfHead(token)
         records[slot] = nil
         generations[slot] &+= 1
         freeSlots.append(token.slot)
         unfinishedBytes -= record.facts.bytes
-        if orphans[record.stream]?[record.offset] == token {
+        if isOrphan {
             orphans[record.stream]?[record.offset] = nil
         } else if !record.isDetached, streams[record.stream] != nil {
             streams[record.stream]?.unfinished -= 1
             streams[record.stream]?.unfinishedBytes -= record.facts.bytes
+            if record.isCovered { countCovered(record) }
         }
         commands.append(.release(token))
     }

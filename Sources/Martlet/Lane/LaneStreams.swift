@@ -12,8 +12,21 @@ extension LaneStateMachine {
             state.tracker = OffsetTracker(start: committed, completed: decoded.completed)
             state.committed = committed
             state.committedMetadata = metadata
+            if stream.topic == 0, !has(.forgetHolds) {
+                for (hash, hold) in decoded.holds {
+                    state.holds[hash] = HeldEndpoint(
+                        hold: hold, coveredUpTo: decoded.completed.map { $0.highestCompleted + 1 } ?? committed)
+                }
+                if !state.holds.isEmpty { nextHoldWall = min(nextHoldWall, now.wall) }
+            }
         }
         streams[stream] = state
+        if !state.holds.isEmpty {
+            for slot in endpoints.indices where endpoints[slot].partition == stream.partition && endpointSlots[endpoints[slot].id] == slot {
+                linkHold(slot)
+                configure(slot)
+            }
+        }
     }
 
     public var ownedStreams: [StreamID] { streams.keys.sorted() }
@@ -37,11 +50,13 @@ extension LaneStateMachine {
     public mutating func beginRevoke(_ leaving: [StreamID]) {
         let set = Set(leaving)
         for stream in leaving { streams[stream]?.isRevoking = true }
+        if let stream = catchUp?.stream, set.contains(stream) { endCatchUp() }
         for slot in records.indices {
             guard let record = records[slot], set.contains(record.stream), record.phase != .inFlight, record.phase != .moving else {
                 continue
             }
-            drop(RecordToken(slot: UInt32(slot), generation: generations[slot]))
+            let token = RecordToken(slot: UInt32(slot), generation: generations[slot])
+            if has(.dropTheHeadOnRevoke), record.phase == .aside { complete(token) } else { drop(token) }
         }
     }
 
@@ -77,9 +92,12 @@ extension LaneStateMachine {
     public func readBudget(_ stream: StreamID) -> Int {
         guard let state = streams[stream], !state.isRevoking, !isDraining, state.aside.isEmpty, unproduced.isEmpty,
             state.unfinishedBytes < settings.unfinishedLimitBytes, unfinishedBytes < settings.memoryLimitBytes,
-            (state.tracker?.span ?? 0) < OffsetTracker.spanLimit
+            (state.tracker?.span ?? 0) < OffsetTracker.spanLimit, state.holds.count < Hold.limit
         else { return 0 }
-        return max(0, settings.unfinishedLimit - state.unfinished)
+        if has(.readWithoutBounds) { return 64 }
+        let room = max(0, settings.unfinishedLimit - state.unfinished)
+        // Of a broken egress no more than a candidate for the next probe.
+        return egress.isBroken ? min(room, ready.isEmpty && inFlight == 0 ? 1 : 0) : room
     }
 
     /// A record was read. nil: it needs no work here (done before, or still in flight from an earlier ownership).
@@ -92,20 +110,44 @@ extension LaneStateMachine {
             streams[stream]?.tracker?.complete(offset)
             return nil
         }
-        guard orphans[stream]?[offset] == nil else { return nil }
+        if isUnderHold(stream, offset, facts) {
+            streams[stream]?.tracker?.complete(offset)
+            return nil
+        }
+        if let token = orphans[stream]?[offset], !has(.restartWhatIsInFlight) {
+            adopt(token, isCovered: false)
+            return nil
+        }
         let token = allocate(LaneRecord(stream: stream, offset: offset, facts: facts))
         streams[stream]?.unfinished += 1
         streams[stream]?.unfinishedBytes += facts.bytes
         unfinishedBytes += facts.bytes
         let look = appendWall + topicDelays[stream.topic]
-        if topicDelays[stream.topic] > 0, look > now.wall {
-            records[Int(token.slot)]?.lookWall = look
-            streams[stream]?.aside.append(token)
-            if streams[stream]?.aside.count == 1 { looks.insert((look, stream)) }
+        if topicDelays[stream.topic] > 0, look > now.wall, !has(.lookAtHeadsEarly) {
+            keepAside(token, stream, until: look)
         } else {
             examine(token)
         }
         return token
+    }
+
+    /// Under way since an earlier ownership, and now met again: it is this one's from now on, and isn't started again.
+    mutating func adopt(_ token: RecordToken, isCovered: Bool) {
+        guard let record = record(token) else { return }
+        orphans[record.stream]?[record.offset] = nil
+        streams[record.stream]?.unfinished += 1
+        streams[record.stream]?.unfinishedBytes += record.facts.bytes
+        records[Int(token.slot)]?.isCovered = isCovered
+        guard !record.facts.endpointID.isEmpty else { return }
+        // Its endpoint may have been forgotten meanwhile, and stand elsewhere now.
+        let slot = endpointSlot(record.facts.endpointID, record.stream.partition)
+        records[Int(token.slot)]?.endpoint = slot
+        let mayLead = endpoints[slot].head == nil || endpoints[slot].head == token
+        records[Int(token.slot)]?.isOrdered = isCovered || record.isOrdered && endpoints[slot].isOrdered && mayLead
+        if records[Int(token.slot)]?.isOrdered == true { endpoints[slot].head = token }
+        guard isCovered else { return }
+        records[Int(token.slot)]?.epoch = streams[record.stream]?.holds[endpoints[slot].hash]?.epoch ?? 0
+        streams[record.stream]?.holds[endpoints[slot].hash]?.covered += 1
     }
 
     /// A record that can't be a delivery, or of another kind: its successor is the dead letter that the driver writes.
@@ -119,25 +161,8 @@ extension LaneStateMachine {
     public mutating func endReached(_ stream: StreamID, offset: Int64) {
         guard streams[stream] != nil else { return }
         if streams[stream]?.tracker == nil { streams[stream]?.tracker = OffsetTracker(start: offset) }
-        streams[stream]?.tracker?.endReached(offset)
-    }
-
-    mutating func lookAtHeads() {
-        while let next = looks.first, next.wall <= now.wall {
-            _ = looks.popFirst()
-            while let token = streams[next.stream]?.aside.first {
-                guard let record = record(token), record.phase == .aside else {
-                    streams[next.stream]?.aside.removeFirst()
-                    continue
-                }
-                guard record.lookWall <= now.wall else {
-                    looks.insert((record.lookWall, next.stream))
-                    break
-                }
-                streams[next.stream]?.aside.removeFirst()
-                examine(token)
-            }
-        }
+        if !has(.stopAtAnOffsetGap) { streams[stream]?.tracker?.endReached(offset) }
+        if streams[stream]?.holds.isEmpty == false { nextHoldWall = min(nextHoldWall, now.wall) }
     }
 
     // MARK: completion
@@ -146,6 +171,14 @@ extension LaneStateMachine {
     mutating func complete(_ token: RecordToken) {
         guard let record = record(token) else { return }
         if record.isDetached { return free(token) }
+        if record.isCovered {
+            if orphans[record.stream]?[record.offset] == token {
+                streams[record.stream]?.completedEarly.insert(record.offset)
+            } else {
+                passHeld(record)
+            }
+            return free(token)
+        }
         if let tracker = streams[record.stream]?.tracker {
             if record.offset >= tracker.next {
                 streams[record.stream]?.completedEarly.insert(record.offset)
@@ -164,6 +197,9 @@ extension LaneStateMachine {
         public var stream: StreamID
         public var offset: Int64
         public var metadata: String
+        public init(stream: StreamID, offset: Int64, metadata: String) {
+            (self.stream, self.offset, self.metadata) = (stream, offset, metadata)
+        }
     }
 
     /// What to commit now: changed partitions every second, all of them often enough for the lease. Empty: nothing is due.
@@ -180,9 +216,13 @@ extension LaneStateMachine {
     public func commits(of wanted: [StreamID], onlyChanged: Bool) -> [Commit] {
         wanted.sorted().compactMap { stream in
             guard let state = streams[stream], let tracker = state.tracker else { return nil }
-            let metadata = CommitMetadata(completed: tracker.completed).encoded(committed: tracker.watermark)
-            if onlyChanged, state.committed == tracker.watermark, state.committedMetadata == metadata { return nil }
-            return Commit(stream: stream, offset: tracker.watermark, metadata: metadata)
+            var completed = tracker.completed
+            if has(.dropTheGapsOfTheMetadata) { completed?.incomplete = [] }
+            if has(.commitTheHighestSeen) { completed = nil }
+            let offset = has(.commitTheHighestSeen) ? tracker.next : tracker.watermark
+            let metadata = CommitMetadata(completed: completed, holds: state.holds.mapValues(\.hold)).encoded(committed: offset)
+            if onlyChanged, state.committed == offset, state.committedMetadata == metadata { return nil }
+            return Commit(stream: stream, offset: offset, metadata: metadata)
         }
     }
 

@@ -64,6 +64,12 @@ public enum LaneCommand: Sendable, Equatable {
     case logAttempt(RecordToken, attempt: Int, AttemptVerdict)
     case produce(RecordToken, Successor)
     case publishHealth(HealthRecord)
+    /// To be published like any event.
+    case publishEvent(OperationalEvent)
+    /// An ordered endpoint's hold is due: read this partition again from there, beside the main reading, and hand over its records with
+    /// `receivedAgain` until `stopReadingAgain`.
+    case readAgain(StreamID, from: Int64)
+    case stopReadingAgain
     /// The record's bytes aren't needed any more.
     case release(RecordToken)
 }
@@ -91,9 +97,25 @@ public struct LaneSettings: Sendable {
     public var failingLimitAttempts = 100
     /// Every n-th start is an attempted delivery while both kinds wait.
     public var retriedTurn = 5
+    /// Of all endpoints of this lane together: inexact, as every lane and worker has its own.
+    public var rate: RateLimit?
+    /// Of each tenant's endpoints of this lane together: inexact like `rate`.
+    public var tenantRate: RateLimit?
+    public var egress = EgressMonitor.Settings()
+    /// Records of one held endpoint in memory while it catches up.
+    public var catchUpLimit = 64
+    /// At the limit of holds of a partition, an endpoint whose head has failed for longer is disabled.
+    public var heldLimitMilliseconds: Int64 = 3_600_000
     /// This worker's name in health records.
     public var writer = "worker"
+    #if DEBUG
+        /// For tests of the simulator.
+        public var defect: LaneDefect?
+    #endif
     public init() {}
+
+    /// What one endpoint may take of a bound.
+    static let share = 8
 }
 
 /// What happened so far, for metrics.
@@ -106,6 +128,10 @@ public struct LaneCounters: Sendable, Equatable {
     public var moved = 0
     public var produceFailures = 0
     public var unreadableMetadata = 0
+    /// Ordered endpoints that came to wait, and times their backlog was read again.
+    public var holds = 0
+    public var catchUps = 0
+    public var egressFailures = 0
     public init() {}
 }
 

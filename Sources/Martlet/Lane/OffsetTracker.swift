@@ -73,9 +73,9 @@ public struct OffsetTracker: Sendable, Equatable {
     public var span: Int64 { next - watermark }
     public var isIdle: Bool { incomplete == 0 }
 
-    /// The incomplete offsets above the watermark up to the highest complete one; nil when nothing above the watermark is complete.
+    /// The incomplete offsets above the watermark up to the highest complete one; nil when nothing above the watermark is complete. What a
+    /// predecessor's list says of offsets that aren't read again yet is passed on.
     public var completed: CommitMetadata.Completed? {
-        guard next - watermark > 1 else { return nil }
         var missing: [Int64] = []
         var highest: Int64?
         var pending: [Int64] = []
@@ -89,6 +89,10 @@ public struct OffsetTracker: Sendable, Equatable {
                 pending.append(offset)
             }
             offset += 1
+        }
+        if let known = inherited, known.highestCompleted >= next, known.highestCompleted > watermark {
+            missing += pending + known.incomplete.filter { $0 >= next && $0 > watermark }.sorted()
+            highest = known.highestCompleted
         }
         return highest.map { CommitMetadata.Completed(incomplete: missing, highestCompleted: $0) }
     }

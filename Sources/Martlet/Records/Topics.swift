@@ -48,29 +48,3 @@ public struct Topics: Sendable, Equatable {
         ]
     }
 }
-
-/// One retry topic: a fixed delay from a record's append to the look at its due time.
-public struct RetryTier: Sendable, Hashable, Comparable {
-    public var name: String
-    public var delayMilliseconds: Int64
-
-    /// `30s`, `5m`, ...: the end of the topic's name.
-    public init?(name: String) {
-        let units: [(String, Int64)] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)]
-        for (unit, scale) in units where name.hasSuffix(unit) {
-            guard let number = Int64(name.dropLast(unit.count)), number > 0, number < 1_000_000 else { continue }
-            self.name = name
-            delayMilliseconds = number * scale
-            return
-        }
-        return nil
-    }
-
-    public static let defaults = ["5s", "30s", "5m", "30m", "2h", "8h"].compactMap { RetryTier(name: $0) }
-    public static func < (left: Self, right: Self) -> Bool { left.delayMilliseconds < right.delayMilliseconds }
-
-    /// Where a record that is due in `remaining` waits: the largest tier not above it, else the smallest.
-    public static func choose(_ tiers: [RetryTier], remainingMilliseconds remaining: Int64) -> RetryTier? {
-        tiers.filter { $0.delayMilliseconds <= remaining }.max() ?? tiers.min()
-    }
-}

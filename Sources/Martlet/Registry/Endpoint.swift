@@ -5,6 +5,7 @@ public import WebhookSigning
 /// An endpoint as it stands in `martlet.endpoints`.
 public struct Endpoint: Sendable, Equatable {
     public enum State: String, Sendable, CaseIterable { case enabled, paused, disabled }
+    public enum Ordering: String, Sendable, CaseIterable { case none, strict }
     public enum BodyFormat: String, Sendable, CaseIterable {
         case standard, raw
         case cloudEventsBinary = "cloudevents-binary"
@@ -39,6 +40,8 @@ public struct Endpoint: Sendable, Equatable {
     public var timeouts = Timeouts()
     public var rate: RateLimit?
     public var maxConcurrency = ConcurrencyLimit.defaultCeiling
+    /// `strict`: one delivery at a time, in the order of one events partition.
+    public var ordering = Ordering.none
     /// Whether `traceparent` and `tracestate` go out.
     public var sendsTrace = false
     public var createdMilliseconds: Int64 = 0
@@ -49,6 +52,11 @@ public struct Endpoint: Sendable, Equatable {
     public var unknown: [JSONValue.Member] = []
 
     public init(id: String, url: String) { (self.id, self.url) = (id, url) }
+
+    public var isStrict: Bool { ordering == .strict }
+    /// The maximum age of an ordered endpoint lies below three quarters of the retention of `martlet.deliveries`: its backlog is read again
+    /// from there.
+    public static let strictMaxAgeLimitMilliseconds = Topics.laneRetentionMilliseconds / 4 * 3
 
     public func matches(type: String) -> Bool { types.contains { $0.matches(type) } }
 }
@@ -95,8 +103,9 @@ public struct RateLimit: Sendable, Equatable {
     public var n: Int
     public var perMilliseconds: Int64
     public var burst: Int
+    /// Without a burst: 1, or what 10 ms bring of a high rate, as starts are decided in whole milliseconds.
     public init(n: Int, perMilliseconds: Int64, burst: Int? = nil) {
-        (self.n, self.perMilliseconds, self.burst) = (n, perMilliseconds, burst ?? 1)
+        (self.n, self.perMilliseconds, self.burst) = (n, perMilliseconds, burst ?? max(1, n * 10 / Int(max(1, perMilliseconds))))
     }
 
     /// `100/s`, `6000/m`, `50/h`.
@@ -117,6 +126,8 @@ public final class PreparedEndpoint: Sendable {
     public let refusal: String?
     /// Never empty where `refusal` is nil: nothing is sent unsigned.
     public let signer: Signer
+    /// To tell hosts apart.
+    public let hostHash: UInt64
 
     public init(_ endpoint: Endpoint, rules: EndpointURL.Rules, nowMilliseconds: Int64) {
         self.endpoint = endpoint
@@ -129,5 +140,6 @@ public final class PreparedEndpoint: Sendable {
             url = nil
             refusal = error.description
         }
+        hostHash = Hold.hash(url?.hostText ?? "")
     }
 }

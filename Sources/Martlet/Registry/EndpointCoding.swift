@@ -35,7 +35,7 @@ extension Endpoint {
         for field in Self.unsupportedFields.sorted() where !(json[field] ?? .null).isNull {
             throw Invalid(field, "isn't supported by this version")
         }
-        for (field, supported) in [("signature", "standard"), ("ordering", "none"), ("httpVersion", "1.1"), ("transport", "curl")] {
+        for (field, supported) in [("signature", "standard"), ("httpVersion", "1.1"), ("transport", "curl")] {
             if let value = try fields.string(field), value != supported {
                 throw Invalid(field, "'\(value)' isn't supported by this version; '\(supported)' is")
             }
@@ -82,6 +82,7 @@ extension Endpoint {
             rate = RateLimit(n: Int(n), perMilliseconds: per, burst: try inner.integer("burst", in: 1...1_000_000).map { Int($0) })
         }
         if let limit = try fields.integer("maxConcurrency", in: 1...1_024) { maxConcurrency = Int(limit) }
+        ordering = try fields.choice("ordering") ?? .none
         if let trace = json["sendsTrace"], !trace.isNull {
             guard let flag = trace.boolValue else { throw Invalid("sendsTrace", "expected true or false, found \(trace.kind)") }
             sendsTrace = flag
@@ -136,6 +137,12 @@ extension Endpoint {
                 throw error
             } catch {}
         }
+        guard !isStrict || maxAgeMilliseconds < Self.strictMaxAgeLimitMilliseconds else {
+            throw Invalid(
+                "maxAgeMs",
+                "of an endpoint with strict ordering must be below \(Self.strictMaxAgeLimitMilliseconds / 3_600_000) h: "
+                    + "its backlog is read again from the log, which keeps 14 days")
+        }
         guard secrets.count <= 10 else { throw Invalid("secrets", "at most 10 secrets") }
         if (description?.utf8.count ?? 0) > 1_024 { throw Invalid("description", "at most 1024 bytes") }
     }
@@ -165,7 +172,7 @@ extension Endpoint {
                 .object([.init("n", .integer($0.n)), .init("perMs", .integer($0.perMilliseconds)), .init("burst", .integer($0.burst))])
             })
         add("maxConcurrency", .integer(maxConcurrency))
-        add("ordering", "none")
+        add("ordering", .string(ordering.rawValue))
         add("sendsTrace", .bool(sendsTrace))
         add("createdMs", .integer(createdMilliseconds))
         add("updatedMs", .integer(updatedMilliseconds))

@@ -1,0 +1,102 @@
+// How long records stay in memory, how much of it one endpoint gets, and where the rest waits: in the retry topics.
+//
+// | what | bound |
+// |---|---|
+// | wait in memory before an attempt | 5 s, then deferred |
+// | unfinished records, bytes of a partition of a topic | 1,000, 10 MiB: then it isn't read |
+// | bytes of a lane | 128 MiB: then nothing is read |
+// | one endpoint, once a bound is half used | an eighth of it may wait for longer than 0.5 s |
+// | times that one delivery is deferred | 52 in 7 days (each wait is at least a quarter of its age) |
+extension LaneStateMachine {
+    mutating func limitResidency(_ token: RecordToken) {
+        let since = record(token)?.waitingSinceMonotonic ?? now.monotonic
+        records[Int(token.slot)]?.waitingSinceMonotonic = since
+        residency.insert((since + settings.residencyLimitMilliseconds, token))
+    }
+
+    /// To a retry topic with its due time unchanged: it isn't due yet.
+    mutating func postpone(_ token: RecordToken, until due: Int64) {
+        guard let record = record(token), let tier = RetryTier.choose(settings.tiers, remainingMilliseconds: due - now.wall) else { return }
+        counters.deferred += 1
+        move(token, .retry(tier: tier, dueMilliseconds: due, attempts: record.facts.attempts))
+    }
+
+    /// To a retry topic, because breaker, limiter or concurrency leave no room: due at the computed start, but not before a quarter of
+    /// its age from now (so that a backlog isn't rewritten at each probe), rounded up to what few hops reach, and at the latest at its expiry.
+    mutating func deferDelivery(_ token: RecordToken, until monotonic: Int64) {
+        guard let record = record(token) else { return }
+        let age = has(.deferWithoutAge) ? 0 : max(0, now.wall - record.facts.ageFromMilliseconds)
+        var due = now.wall + RetryTier.roundUp(settings.tiers, milliseconds: max(0, monotonic - now.monotonic, age / 4))
+        if record.endpoint >= 0, let endpoint = endpoints[record.endpoint].entry?.prepared?.endpoint {
+            let expiry = record.facts.ageFromMilliseconds + endpoint.maxAgeMilliseconds
+            if now.wall >= expiry { return move(token, .dead(.expired, attempts: record.facts.attempts)) }
+            due = min(due, expiry)
+        }
+        postpone(token, until: due)
+    }
+
+    /// Everything of the endpoint that waits: ordered records under its hold, the others to retry topics.
+    mutating func deferAll(_ slot: Int, until monotonic: Int64) {
+        if endpoints[slot].isOrdered, !hold(slot, until: now.wall + monotonic - now.monotonic) { wakeLater(slot) }
+        for token in takeWaiting(slot) {
+            if record(token)?.isOrdered == true { queueOrdered(token, slot) } else { deferDelivery(token, until: monotonic) }
+        }
+    }
+
+    /// What waited as long as memory allows.
+    mutating func spillOverdue() {
+        guard !isDraining, !egress.isBroken, !has(.keepRecordsForEver) else { return }
+        while let next = residency.first, next.deadline <= now.monotonic {
+            _ = residency.popFirst()
+            guard let record = record(next.token) else { continue }
+            switch record.phase {
+            case .waiting: spill(next.token, record)
+            // Perhaps one of an ordered endpoint: it can't be told before the registry has been read. Its partition's bound is what limits it.
+            case .unregistered where registry[record.facts.endpointID]?.prepared?.endpoint.isStrict == false:
+                deferDelivery(next.token, until: now.monotonic)
+            default: break
+            }
+        }
+    }
+
+    private mutating func spill(_ token: RecordToken, _ record: LaneRecord) {
+        let earliest = earliestStart(endpoints[record.endpoint]) ?? now.monotonic
+        if record.isOrdered {
+            if !hold(record.endpoint, until: now.wall + earliest - now.monotonic) { wakeLater(record.endpoint) }
+        } else {
+            countWaiting(record.endpoint, -1, record.facts.bytes)
+            deferDelivery(token, until: earliest)
+        }
+    }
+
+    private mutating func wakeLater(_ slot: Int) { wake(slot, at: now.monotonic + settings.residencyLimitMilliseconds) }
+
+    // MARK: shares
+
+    /// Half of some bound is used.
+    func isCrowded(_ stream: StreamID) -> Bool {
+        guard let state = streams[stream] else { return false }
+        return state.unfinished * 2 >= settings.unfinishedLimit || state.unfinishedBytes * 2 >= settings.unfinishedLimitBytes
+            || unfinishedBytes * 2 >= settings.memoryLimitBytes
+    }
+
+    /// Of an endpoint that holds more than its share of a bound, what waited for long makes room at once.
+    mutating func spillCrowd(_ slot: Int) {
+        let bytes = min(settings.unfinishedLimitBytes, settings.memoryLimitBytes) / LaneSettings.share
+        while endpoints[slot].waiting > settings.unfinishedLimit / LaneSettings.share || endpoints[slot].waitingBytes > bytes {
+            let oldest = [endpoints[slot].first.first, endpoints[slot].retried.first].compactMap(\.self).min(by: Waiter.precedes)
+            guard let oldest else { return }
+            let record = record(oldest.token)
+            if let record, record.phase == .waiting {
+                guard now.monotonic - (record.waitingSinceMonotonic ?? now.monotonic) >= settings.crowdedWaitMilliseconds else { return }
+                if record.isOrdered {
+                    guard hold(slot, until: now.wall) else { return }
+                    continue
+                }
+                countWaiting(slot, -1, record.facts.bytes)
+            }
+            _ = endpoints[slot].first.first?.token == oldest.token ? endpoints[slot].first.popFirst() : endpoints[slot].retried.popFirst()
+            if record?.phase == .waiting { deferDelivery(oldest.token, until: now.monotonic) }
+        }
+    }
+}

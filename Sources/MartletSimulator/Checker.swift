@@ -1,0 +1,304 @@
+internal import Martlet
+
+// What must hold at every step, and at the end. It judges by what the world sees: starts, writes, commits.
+extension Simulation {
+    /// Due times are written by one worker's clock and read by another's, each as wrong as the last step or the first guess left it.
+    private var clockTolerance: Int64 { scenario.skewMilliseconds * 4 }
+    private static let residencyMilliseconds: Int64 = 5_000 + 1_500
+    /// Pauses, deletions and edits reach a worker within its registry lag, unless it sleeps; and then its lease is over.
+    private static let parkedMilliseconds: Int64 = 8_000
+    /// Deferrals (each at least a quarter of the age, at most ten hops) and four retries.
+    static let rewriteLimit = 100
+    private static let schedule = 4
+    private static let rateIntervalMilliseconds: Int64 = 200
+    private static let rateBurst = 2
+
+    // MARK: starts
+
+    mutating func checkStart(
+        _ id: Int, _ token: RecordToken, _ item: SimulatedWorker.Item, _ place: (stream: StreamID, offset: Int64), _ number: Int
+    ) {
+        guard let worker = workers[id] else { return }
+        let delivery = item.record.delivery
+        let early = max(
+            place.stream.topic == 0 ? 0 : item.record.facts.dueMilliseconds - now,
+            notBefore[delivery].map { lastDisturbance < publishedAt[delivery / 100].at ? $0 - now : 0 } ?? 0)
+        if early > clockTolerance, !toggled.contains(number) { violate("delivery \(delivery) starts \(early) ms before it is due") }
+        if owner[Int(place.stream.partition)] != id { violate("worker \(id) starts what isn't its own") }
+        if now >= worker.leaseUntil { violate("worker \(id) starts without a lease") }
+        let flight = Flight(worker: id, stream: place.stream, offset: place.offset)
+        if !flying.insert(flight).inserted { violate("\(place.stream) \(place.offset) is started while it is in flight") }
+        flights[FlightToken(worker: id, token: token)] = flight
+        checkRegistry(worker, number)
+        checkResidency(worker, item, "starts")
+        var watch = worker.endpoints[number] ?? EndpointWatch()
+        checkBreaker(worker, token, number, &watch)
+        checkLimits(worker, item, number, &watch)
+        checkTurns(worker, item, number, &watch)
+        watch.inFlight += 1
+        with(id) { worker, _ in
+            worker.endpoints[number] = watch
+            worker.items[token]?.isBusy = true
+            worker.items[token]?.wasStarted = true
+        }
+        if firstStart[delivery] == nil { firstStart[delivery] = now }
+    }
+
+    private mutating func checkRegistry(_ worker: SimulatedWorker, _ number: Int) {
+        if let since = endpoints[number].parkedSince, now - since > Self.parkedMilliseconds {
+            violate("\(endpoints[number].id) is sent to \(now - since) ms after it was paused or deleted")
+        }
+        let known = registry.prefix(worker.registryIndex).last { $0.endpoint == number }?.entry?.prepared?.endpoint.version ?? 0
+        if let version = worker.endpoints[number]?.disabledVersion, known <= version {
+            violate("\(endpoints[number].id) is disabled and sent to")
+        }
+    }
+
+    private mutating func checkBreaker(_ worker: SimulatedWorker, _ token: RecordToken, _ number: Int, _ watch: inout EndpointWatch) {
+        guard let until = watch.openUntil else {
+            if watch.failuresInARow >= 5 { violate("\(endpoints[number].id): 5 failures in a row, and the breaker is closed") }
+            return
+        }
+        if now < until - clockTolerance {
+            violate("\(endpoints[number].id) is sent to \(until - now) ms before its breaker lets a probe through")
+        }
+        if !watch.probes.isEmpty { violate("\(endpoints[number].id): a second probe") }
+        watch.probes.insert(token)
+    }
+
+    private mutating func checkLimits(_ worker: SimulatedWorker, _ item: SimulatedWorker.Item, _ number: Int, _ watch: inout EndpointWatch)
+    {
+        let isAlwaysStrict = endpoints[number].definition.isStrict && !toggled.contains(number)
+        let limit = isAlwaysStrict ? 1 : Self.concurrencyLimit
+        if watch.inFlight >= limit { violate("\(endpoints[number].id): more than \(limit) in flight") }
+        guard number % 3 == 1 else { return }
+        watch.starts.append(now)
+        if watch.starts.count > 12 { watch.starts.removeFirst() }
+        for (index, start) in watch.starts.enumerated()
+        where watch.starts.count - index > Self.rateBurst + Int((now - start) / Self.rateIntervalMilliseconds) {
+            return violate("\(endpoints[number].id): \(watch.starts.count - index) starts in \(now - start) ms")
+        }
+        guard scenario.isCalm, !isAlwaysStrict else { return }
+        // Nothing but the limit holds it back: it must come at the limit's rate.
+        if let last = watch.starts.dropLast().last, item.ready <= last { watch.run += 1 } else { (watch.run, watch.runSince) = (0, now) }
+        if watch.run >= 8, now - watch.runSince > Int64(watch.run) * Self.rateIntervalMilliseconds * 3 / 2 {
+            violate("\(endpoints[number].id) gets only \(watch.run) starts in \(now - watch.runSince) ms")
+        }
+    }
+
+    /// While both kinds wait, every fifth start is an attempted delivery.
+    private mutating func checkTurns(_ worker: SimulatedWorker, _ item: SimulatedWorker.Item, _ number: Int, _ watch: inout EndpointWatch) {
+        guard !endpoints[number].definition.isStrict, !toggled.contains(number) else { return }
+        let waits =
+            !item.isRetried
+            && worker.items.values.contains {
+                $0.isRetried && !$0.isBusy && $0.record.delivery % 100 == number && $0.ready + 400 + scenario.skewMilliseconds * 4 < now
+                    && $0.disturbances == disturbances
+            }
+        watch.firstsWhileRetriedWait = waits ? watch.firstsWhileRetriedWait + 1 : 0
+        if watch.firstsWhileRetriedWait > 8 { violate("\(endpoints[number].id): first attempts starve the attempted ones") }
+    }
+
+    private mutating func checkResidency(_ worker: SimulatedWorker, _ item: SimulatedWorker.Item, _ what: String) {
+        guard item.disturbances == disturbances, !scenario.egress, !item.isBusy, item.record.delivery >= 0, worker.cutOffUntil <= now else {
+            return
+        }
+        if now - item.ready > Self.residencyMilliseconds + scenario.skewMilliseconds * 2 {
+            violate("delivery \(item.record.delivery) \(what) after \(now - item.ready) ms in memory")
+        }
+    }
+
+    mutating func attemptEnds(_ id: Int, _ token: RecordToken, _ number: Int, _ answer: SimulatedReceiver.Answer) {
+        if let flight = flights.removeValue(forKey: FlightToken(worker: id, token: token)) { flying.remove(flight) }
+        with(id) { worker, now in
+            let inFlight = worker.endpoints[number]?.inFlight ?? 0
+            worker.endpoints[number]?.inFlight = max(0, inFlight - 1)
+            worker.endpoints[number]?.probes.remove(token)
+            worker.items[token]?.isUnreachable = answer.signal == .unreachable
+            if worker.core.isEgressBroken, answer.signal == .unreachable {
+                // Not an attempt: the record waits again.
+                worker.items[token]?.wasStarted = false
+                worker.items[token]?.isBusy = false
+                return
+            }
+            switch answer.signal {
+            case .success: worker.endpoints[number]?.failuresInARow = 0
+            case .failure, .unreachable: worker.endpoints[number]?.failuresInARow += 1
+            case .none: break
+            }
+        }
+    }
+
+    mutating func attemptEnded(_ id: Int, _ number: Int, _ answer: SimulatedReceiver.Answer) {
+        guard scenario.egress else { return }
+        with(id) { worker, now in
+            worker.unreachable.removeAll { now - $0.at > 12_000 }
+            worker.unreachable.append((now, number, answer.signal == .unreachable))
+        }
+    }
+
+    mutating func attemptLogged(_ id: Int, _ token: RecordToken, _ verdict: AttemptVerdict) {
+        guard let worker = workers[id], let item = worker.items[token] else { return }
+        let isOwn = owner[Int(endpoints[item.record.delivery % 100].partition)] == id
+        if case .retry(let at) = verdict, isOwn { notBefore[item.record.delivery] = at - worker.clockError }
+        // Surely broken: enough of them lately, and not one that got further for longer than that.
+        let before = worker.unreachable.dropLast()
+        let recent = before.filter { now - $0.at <= 9_000 }
+        if item.isUnreachable, recent.count >= 25, before.allSatisfy(\.failed), Set(recent.map(\.endpoint)).count >= 5 {
+            violate("worker \(id) spends an attempt while its egress is broken")
+        }
+    }
+
+    mutating func healthPublished(_ id: Int, _ record: HealthRecord) {
+        guard let number = endpoints.firstIndex(where: { $0.id == record.endpointID }) else { return }
+        log.write(record, Int(endpoints[number].partition))
+        with(id) { worker, _ in
+            worker.endpoints[number, default: EndpointWatch()].openUntil =
+                record.breaker == .closed ? nil : record.openUntilMilliseconds - worker.clockError
+            worker.endpoints[number]?.disabledVersion = record.disabled?.endpointVersion
+            worker.endpoints[number]?.failuresInARow = 0
+        }
+    }
+
+    // MARK: what the receivers get
+
+    mutating func received(_ delivery: Int) {
+        let (event, number) = (delivery / 100, delivery % 100)
+        if succeeded[delivery] != nil {
+            report.duplicates += 1
+            let isExplained = lastDisturbance >= publishedAt[event].at || endpoints[number].receiver == .loses || toggled.contains(number)
+            if !isExplained { violate("delivery \(delivery) is received twice without a reason") }
+        } else if endpoints[number].definition.isStrict, !toggled.contains(number), !astray.contains(delivery), !removed.contains(delivery),
+            endpoints[number].created + 1_000 <= publishedAt[event].at, log.deadLetters[delivery] == nil
+        {
+            let key = number * 100 + publishedAt[event].partition
+            if let last = lastOrdered[key], last > event { violate("\(endpoints[number].id) gets event \(event) after \(last)") }
+            lastOrdered[key] = max(event, lastOrdered[key] ?? 0)
+        }
+        succeeded[delivery, default: 0] += 1
+    }
+
+    // MARK: what is written instead
+
+    mutating func checkMove(_ id: Int, _ item: SimulatedWorker.Item, _ successor: Successor, _ place: (stream: StreamID, offset: Int64)) {
+        // What wasn't acknowledged is produced again as it was.
+        guard let worker = workers[id], item.record.delivery >= 0, !item.hasMoved else { return }
+        let (delivery, number) = (item.record.delivery, item.record.delivery % 100)
+        checkResidency(worker, item, "moves on")
+        let age = now - (item.record.facts.ageFromMilliseconds - worker.clockError)
+        switch successor {
+        case .retry(_, let due, let attempts):
+            rewrites[delivery, default: 0] += 1
+            if item.record.rewrites + 1 > Self.rewriteLimit {
+                violate("delivery \(delivery) is rewritten more than \(Self.rewriteLimit) times")
+            }
+            if attempts != item.record.facts.attempts + (item.wasStarted ? 1 : 0) {
+                violate("delivery \(delivery) had \(item.record.facts.attempts) attempts, and now \(attempts)")
+            }
+            let world = due - worker.clockError
+            let isDeferral = attempts == item.record.facts.attempts && due != item.record.facts.dueMilliseconds
+            let isAtExpiry = due >= item.record.facts.ageFromMilliseconds + Self.maxAgeMilliseconds
+            if isDeferral, !isAtExpiry, world - now + 2 < age / 4 - clockTolerance {
+                violate("delivery \(delivery) of age \(age) is deferred by \(world - now) ms")
+            }
+            if endpoints[number].definition.isStrict, !toggled.contains(number) {
+                violate("delivery \(delivery) of an ordered endpoint goes to a retry topic")
+            }
+        case .dead(.endpointDeleted, _):
+            if endpoints[number].deletedAt == nil { violate("\(endpoints[number].id) is taken for deleted") }
+        case .dead(.exhausted, let attempts):
+            if attempts <= Self.schedule { violate("delivery \(delivery) is given up after \(attempts) attempts") }
+        case .dead(.expired, _):
+            if age < Self.maxAgeMilliseconds - 30_000 - clockTolerance { violate("delivery \(delivery) expires at the age of \(age) ms") }
+        case .dead, .home: break
+        }
+    }
+
+    mutating func checkMemory(_ id: Int, _ stream: StreamID) {
+        guard let worker = workers[id], worker.items.count > Self.unfinishedLimit else { return }
+        let count = worker.items.keys.reduce(0) { $0 + (worker.core.place(of: $1)?.stream == stream ? 1 : 0) }
+        // Beside them: what is still moving since an earlier ownership, and a few per ordered endpoint that are read again.
+        if count > 2 * Self.unfinishedLimit + scenario.endpoints * 5 { violate("worker \(id) has \(count) records of \(stream) in memory") }
+    }
+
+    // MARK: commits
+
+    /// Nothing that a commit calls done may be unresolved: received, dead, carried on by a later record, or under a hold.
+    mutating func commitChecked(_ id: Int, _ given: LaneStateMachine.Commit) {
+        let commit = withLateHolds(given)
+        if owner[Int(commit.stream.partition)] != id { violate("worker \(id) commits \(commit.stream), which isn't its own") }
+        let before = log[commit.stream].committed?.offset ?? 0
+        log.commit(commit.stream, commit.offset, commit.metadata)
+        note("worker \(id) commits \(commit.stream) \(commit.offset) \(commit.metadata)")
+        guard let decoded = try? CommitMetadata.decode(commit.metadata, committed: commit.offset).metadata else {
+            return violate("metadata that can't be read back")
+        }
+        if commit.metadata.utf8.count > CommitMetadata.lengthLimit { violate("metadata over its limit") }
+        // What lies below the last commit was checked then.
+        for record in log.records(commit.stream, from: min(before, commit.offset)) {
+            if record.offset >= commit.offset {
+                guard let done = decoded.completed, record.offset <= done.highestCompleted else { break }
+                guard record.offset > commit.offset, !done.incomplete.contains(record.offset) else { continue }
+            }
+            guard record.delivery >= 0, !isResolved(record) else { continue }
+            if let hold = decoded.holds[endpoints[record.delivery % 100].hash], record.offset >= hold.offset { continue }
+            violate("\(commit.stream) commit \(commit.offset) calls delivery \(record.delivery) at \(record.offset) done")
+        }
+    }
+
+    private func isResolved(_ record: SimulatedRecord) -> Bool {
+        succeeded[record.delivery] != nil || log.deadLetters[record.delivery] != nil
+            || (log.lastSequence[record.delivery] ?? 0) > record.sequence
+    }
+
+    /// For one of the deliberate mistakes: holds that are written elsewhere, a commit later than the watermark.
+    private mutating func withLateHolds(_ commit: LaneStateMachine.Commit) -> LaneStateMachine.Commit {
+        guard has(.holdsInTheHealthTopic), let decoded = try? CommitMetadata.decode(commit.metadata, committed: commit.offset).metadata
+        else {
+            return commit
+        }
+        var late = commit
+        late.metadata = CommitMetadata(completed: decoded.completed, holds: lateHolds[commit.stream] ?? [:]).encoded(
+            committed: commit.offset)
+        lateHolds[commit.stream] = decoded.holds
+        return late
+    }
+
+    /// Of an events partition: every delivery of what is called done is in a lane topic.
+    mutating func commitChecked(_ commit: FanOutProgress.PartitionCommit) {
+        let partition = Int(commit.stream.partition)
+        let before = log.events[partition].committed?.offset ?? 0
+        log.events[partition].committed = (commit.offset, commit.metadata)
+        for event in log.events[partition].records where event.offset >= before && event.offset < commit.offset {
+            for number in event.expected where endpoints[number].deletedAt == nil && log.lastSequence[event.number * 100 + number] == nil {
+                violate("fan-out calls event \(event.number) done without its delivery to \(endpoints[number].id)")
+            }
+        }
+    }
+
+    // MARK: the end
+
+    private func hasEnded(_ delivery: Int) -> Bool {
+        succeeded[delivery] != nil || log.deadLetters[delivery] != nil || expired.contains(delivery)
+            || endpoints[delivery % 100].deletedAt != nil && log.lastSequence[delivery] == nil
+    }
+
+    var allEnded: Bool { expected.allSatisfy(hasEnded) && log.poisonLetters >= poisonExpected }
+
+    var allCommitted: Bool {
+        log.lanes.allSatisfy { ($0.committed?.offset ?? 0) >= $0.end && ($0.committed?.metadata ?? "").isEmpty }
+            && log.events.allSatisfy { ($0.committed?.offset ?? 0) >= $0.end }
+    }
+
+    mutating func explainUnfinished() {
+        if let delivery = expected.first(where: { !hasEnded($0) }) { return violate("after the faults, delivery \(delivery) never ends") }
+        if log.poisonLetters < poisonExpected { return violate("after the faults, poison is not on the dead-letter topic") }
+        for (index, partition) in log.lanes.enumerated()
+        where (partition.committed?.offset ?? 0) < partition.end || !(partition.committed?.metadata ?? "").isEmpty {
+            return violate(
+                "after the faults, lane topic \(index / scenario.partitions) partition \(index % scenario.partitions) is committed at \(partition.committed?.offset ?? 0) '\(partition.committed?.metadata ?? "")' and ends at \(partition.end)"
+            )
+        }
+        violate("after the faults, something stays under way")
+    }
+}

@@ -1,0 +1,260 @@
+import Martlet
+import Testing
+
+private func must<Value>(_ value: Value?, _ location: SourceLocation = #_sourceLocation) throws -> Value {
+    try #require(value, sourceLocation: location)
+}
+
+/// Ordered endpoints, command by command. `bench.read` gives records the offsets 0, 1, 2, ...
+struct LaneOrderTests {
+    private static let stream = LaneTests.Bench.stream
+    private static func bench() throws -> LaneTests.Bench { try LaneTests.Bench { $0.ordering = .strict } }
+
+    private static func again(_ bench: inout LaneTests.Bench, _ offset: Int64) -> RecordToken? {
+        bench.core.receivedAgain(
+            stream, offset: offset, DeliveryFacts(endpointID: "ep", ageFromMilliseconds: bench.now.wall, bytes: 10))
+    }
+
+    @Test func oneAtATimeInOrder() throws {
+        var bench = try Self.bench()
+        let tokens = try (0..<3).map { _ in try must(bench.read()) }
+        for token in tokens {
+            #expect(bench.starts() == [token])
+            bench.core.attemptEnded(token, .delivered, .success)
+        }
+        #expect(bench.committed() == 3)
+    }
+
+    @Test func aFailedHeadHoldsItsEndpointAlone() throws {
+        var bench = try Self.bench()
+        bench.register(id: "other")
+        let head = try must(bench.read())
+        _ = bench.read()
+        #expect(bench.starts() == [head])
+        bench.core.attemptEnded(head, LaneTests.failed, .failure)
+        // Nothing is written to a retry topic: both are under the hold, and the watermark passes them.
+        #expect(bench.produced().isEmpty)
+        let commit = try #require(bench.core.commits(of: [Self.stream], onlyChanged: false).first)
+        let hold = try #require(try CommitMetadata.decode(commit.metadata, committed: commit.offset).metadata.holds[Hold.hash("ep")])
+        #expect(commit.offset == 2 && hold.offset == 0 && hold.attempts == 1 && hold.dueMilliseconds >= bench.now.wall + 5_000)
+        let other = try must(bench.read("other"))
+        #expect(bench.starts() == [other])
+        #expect(bench.read() == nil && bench.core.heldEndpoints == 1)
+    }
+
+    @Test func aDueHoldIsReadAgainAndHandedOver() throws {
+        var bench = try Self.bench()
+        let head = try must(bench.read())
+        _ = bench.read()
+        _ = bench.starts()
+        bench.core.attemptEnded(head, LaneTests.failed, .failure)
+        _ = bench.core.takeCommands()
+        bench.pass(6_000)
+        #expect(bench.core.takeCommands() == [.readAgain(Self.stream, from: 0)])
+        let first = try must(Self.again(&bench, 0))
+        let second = try must(Self.again(&bench, 1))
+        // Met the main reading: what comes next waits behind these.
+        let third = try must(bench.read())
+        #expect(bench.core.takeCommands().prefix(2) == [.stopReadingAgain, .start(first)])
+        for (token, next) in [(first, second), (second, third)] {
+            bench.core.attemptEnded(token, .delivered, .success)
+            #expect(bench.starts() == [next])
+        }
+        #expect(bench.core.heldEndpoints == 0)
+        bench.core.attemptEnded(third, .delivered, .success)
+        #expect(bench.core.commits(of: [Self.stream], onlyChanged: false).first == .init(stream: Self.stream, offset: 3, metadata: ""))
+    }
+
+    @Test func aNewOwnerGoesOnAtTheHold() throws {
+        var bench = try Self.bench()
+        let metadata = CommitMetadata(holds: [Hold.hash("ep"): Hold(offset: 1, dueMilliseconds: bench.now.wall + 2_000, attempts: 2)])
+        try bench.core.own(Self.stream, committed: 3, metadata: metadata.encoded(committed: 3))
+        bench.nextOffset = 3
+        #expect(bench.read() == nil)
+        bench.pass(1_000)
+        #expect(bench.core.takeCommands().isEmpty)
+        bench.pass(2_000)
+        #expect(bench.core.takeCommands() == [.readAgain(Self.stream, from: 1)])
+        let head = try must(Self.again(&bench, 1))
+        _ = Self.again(&bench, 3)
+        _ = bench.core.takeCommands()
+        bench.core.attemptEnded(head, LaneTests.failed, .failure)
+        // The attempts go on counting.
+        #expect(bench.core.takeCommands().contains { if case .logAttempt(head, attempt: 3, .retry) = $0 { true } else { false } })
+    }
+
+    @Test func aPausedHoldIsParkedAtOnce() throws {
+        var bench = try Self.bench()
+        let head = try must(bench.read())
+        _ = bench.starts()
+        bench.core.attemptEnded(head, LaneTests.failed, .failure)
+        _ = bench.core.takeCommands()
+        bench.register(version: 2) {
+            $0.ordering = .strict
+            $0.state = .paused
+        }
+        #expect(bench.core.takeCommands() == [.readAgain(Self.stream, from: 0)])
+        let again = try must(Self.again(&bench, 0))
+        #expect(bench.produced() == [.dead(.parked, attempts: 1)])
+        bench.core.produced(again, .acknowledged)
+        #expect(bench.core.heldEndpoints == 0)
+    }
+
+    @Test func atTheLimitOfHoldsThePartitionIsNotReadAndTheStuckAreDisabled() throws {
+        var bench = try Self.bench()
+        for number in 0..<Hold.limit {
+            bench.register(id: "e\(number)") { $0.ordering = .strict }
+            let head = try must(bench.read("e\(number)"))
+            #expect(bench.starts() == [head])
+            bench.core.attemptEnded(head, LaneTests.failed, .failure)
+        }
+        _ = bench.core.takeCommands()
+        #expect(bench.core.readBudget(Self.stream) == 0)
+        let commit = try #require(bench.core.commits(of: [Self.stream], onlyChanged: false).first)
+        #expect(commit.metadata.utf8.count <= CommitMetadata.lengthLimit)
+        bench.pass(3_600_000)
+        bench.core.setLease(untilMonotonic: .max)
+        let disabled = bench.core.takeCommands().filter {
+            if case .publishEvent(let event) = $0 { event.reason == "hold-limit" } else { false }
+        }
+        #expect(disabled.count == Hold.limit)
+    }
+
+    @Test(arguments: 0..<20 as Range<UInt64>) func holdsSurviveTheMetadata(_ seed: UInt64) throws {
+        var generator = SeededGenerator(seed: seed)
+        let committed = Int64.random(in: 0...1_000_000, using: &generator)
+        var holds: [UInt64: Hold] = [:]
+        for number in 0..<Int.random(in: 1...Hold.limit, using: &generator) {
+            holds[Hold.hash("ep_\(number)")] = Hold(
+                offset: Int64.random(in: max(0, committed - 50_000)...committed + 50_000, using: &generator),
+                dueMilliseconds: Int64.random(in: 0...2_000_000_000, using: &generator) * 1_000,
+                attempts: Int.random(in: 0...50, using: &generator))
+        }
+        let text = CommitMetadata(holds: holds).encoded(committed: committed)
+        #expect(
+            try CommitMetadata.decode(text, committed: committed).metadata.holds == holds && text.utf8.count <= CommitMetadata.lengthLimit)
+    }
+}
+
+struct LaneLimitTests {
+    @Test func aTenantsRateIsSharedFairly() throws {
+        var bench = try LaneTests.Bench(settings: { $0.tenantRate = RateLimit(n: 10, perMilliseconds: 1_000, burst: 1) })
+        for number in 0..<4 { bench.register(id: "e\(number)") { $0.tenant = "acme" } }
+        for _ in 0..<5 { for number in 0..<4 { _ = bench.read("e\(number)") } }
+        var starts: [RecordToken] = []
+        for _ in 0..<30 {
+            bench.pass(100)
+            let now = bench.starts()
+            #expect(now.count <= 1)
+            starts += now
+            for token in now { bench.core.attemptEnded(token, .delivered, .success) }
+            if starts.count == 4 { break }
+        }
+        // Each of the four had its turn: slots are taken in the order of reading.
+        #expect(Set(starts.compactMap { $0.slot % 4 }).count == 4)
+    }
+
+    @Test func aWorkersRateHoldsForAllEndpoints() throws {
+        var bench = try LaneTests.Bench(settings: { $0.rate = RateLimit(n: 10, perMilliseconds: 1_000, burst: 1) })
+        for number in 0..<10 {
+            bench.register(id: "e\(number)")
+            _ = bench.read("e\(number)")
+        }
+        var count = 0
+        for _ in 0..<100 {
+            bench.pass(10)
+            count += bench.starts().count
+        }
+        #expect((9...11).contains(count))
+    }
+}
+
+struct EgressMonitorTests {
+    @Test func manyHostsFailingIsOurFault() {
+        var monitor = EgressMonitor()
+        for number in 0..<19 { _ = monitor.failed(host: UInt64(number % 5), now: Int64(number) * 100) }
+        #expect(!monitor.isBroken)
+        let broke = monitor.failed(host: 0, now: 1_900)
+        #expect(broke && monitor.nextProbe == 6_900)
+        monitor.probed(now: 7_000)
+        #expect(monitor.nextProbe == 12_000)
+        let resumed = monitor.reached(host: 1, now: 7_100)
+        #expect(resumed && !monitor.isBroken)
+    }
+
+    @Test func fewHostsOrSomeSuccessesAreTheReceiversFault() {
+        var few = EgressMonitor()
+        for number in 0..<100 { _ = few.failed(host: UInt64(number % 4), now: 0) }
+        var mixed = EgressMonitor()
+        for number in 0..<100 {
+            let host = UInt64(number % 10)
+            _ = number % 4 == 0 ? mixed.reached(host: host, now: 0) : mixed.failed(host: host, now: 0)
+        }
+        var slow = EgressMonitor()
+        for number in 0..<100 { _ = slow.failed(host: UInt64(number % 10), now: Int64(number) * 1_000) }
+        #expect(!few.isBroken && !mixed.isBroken && !slow.isBroken)
+    }
+
+    @Test func whileBrokenNoAttemptIsSpentAndOneProbeEndsIt() throws {
+        var bench = try LaneTests.Bench()
+        var tokens: [RecordToken] = []
+        for number in 0..<10 {
+            bench.register(id: "e\(number)") { $0.url = "https://host-\(number).example.com/" }
+            for _ in 0..<4 { tokens.append(try must(bench.read("e\(number)"))) }
+        }
+        let started = bench.starts()
+        #expect(started.count == 40)
+        for token in started.prefix(20) { bench.core.attemptEnded(token, LaneTests.failed, .unreachable) }
+        #expect(bench.core.isEgressBroken)
+        let written = bench.core.counters.retried
+        for token in started.dropFirst(20) { bench.core.attemptEnded(token, LaneTests.failed, .unreachable) }
+        #expect(bench.core.counters.retried == written && bench.starts().isEmpty && bench.core.readBudget(LaneTests.Bench.stream) == 0)
+        bench.pass(5_000)
+        let probe = bench.starts()
+        #expect(probe.count == 1)
+        bench.core.attemptEnded(probe[0], .delivered, .success)
+        #expect(!bench.core.isEgressBroken && bench.starts().count > 1)
+    }
+}
+
+struct BrokerClockTests {
+    @Test func learnsTheOffsetFromAcknowledgements() {
+        for ahead in [-60_000, -250, 0, 3, 1_000, 86_400_000] as [Int64] {
+            var (clock, generator) = (BrokerClock(), SeededGenerator(seed: 1))
+            var now: Int64 = 1_000_000
+            for _ in 0..<50 {
+                let (out, back) = (Int64.random(in: 0...20, using: &generator), Int64.random(in: 0...2_000, using: &generator))
+                clock.acknowledged(appended: now + out + ahead, sent: now, acknowledged: now + out + back)
+                now += out + back
+            }
+            #expect(abs(clock.aheadMilliseconds - ahead) <= 100)
+        }
+    }
+
+    @Test func followsAStep() {
+        var clock = BrokerClock()
+        clock.acknowledged(appended: 1_000, sent: 999, acknowledged: 1_003)
+        #expect(clock.aheadMilliseconds == 0)
+        clock.acknowledged(appended: 2_000, sent: 7_000, acknowledged: 7_004)
+        #expect((-5_004 ... -4_999).contains(clock.aheadMilliseconds))
+    }
+}
+
+struct RewriteTests {
+    /// A delivery to an endpoint that never answers, deferred until it expires: how often it is written.
+    @Test func aDeliveryIsRewrittenABoundedNumberOfTimes() {
+        let week: Int64 = 7 * 86_400_000
+        var (age, deferrals, writes): (Int64, Int, Int) = (5_000, 0, 0)
+        while age < week {
+            deferrals += 1
+            let due = min(week, age + RetryTier.roundUp(RetryTier.defaults, milliseconds: age / 4))
+            // A hop is looked at a little late, as in life.
+            while age < due, let tier = RetryTier.choose(RetryTier.defaults, remainingMilliseconds: due - age) {
+                age += tier.delayMilliseconds + 50
+                writes += 1
+                if due - age < 5_000 { age = max(age, due) }
+            }
+        }
+        #expect(deferrals <= RetryTier.deferralLimit && writes <= RetryTier.rewriteLimit, "\(deferrals) deferrals, \(writes) writes")
+    }
+}
