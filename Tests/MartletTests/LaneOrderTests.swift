@@ -231,6 +231,13 @@ struct BrokerClockTests {
         }
     }
 
+    /// An answer that took half a minute says little, and must not move the estimate by more than it says.
+    @Test func aSlowAnswerSaysLittle() {
+        var clock = BrokerClock()
+        clock.acknowledged(appended: 1_000, sent: 1_200, acknowledged: 35_000)
+        #expect(clock.aheadMilliseconds == -199)
+    }
+
     @Test func followsAStep() {
         var clock = BrokerClock()
         clock.acknowledged(appended: 1_000, sent: 999, acknowledged: 1_003)

@@ -6,7 +6,6 @@
 public struct BrokerClock: Sendable, Equatable {
     /// To be added to our wall clock, milliseconds.
     public private(set) var aheadMilliseconds: Int64 = 0
-    private var isKnown = false
     private static let limitMilliseconds: Int64 = 2 * 86_400_000
 
     public init() {}
@@ -17,7 +16,6 @@ public struct BrokerClock: Sendable, Equatable {
         let (low, high) = (appended - acknowledged, appended + 1 - sent)
         // Librdkafka's embedded cluster stamps with a constant: what is days away is no clock.
         guard low <= high, abs(low) < Self.limitMilliseconds else { return }
-        aheadMilliseconds = isKnown ? min(max(aheadMilliseconds, low), high) : (low <= 0 && 0 <= high ? 0 : low + (high - low) / 2)
-        isKnown = true
+        aheadMilliseconds = min(max(aheadMilliseconds, low), high)
     }
 }

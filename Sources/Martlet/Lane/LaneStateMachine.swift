@@ -177,7 +177,10 @@ public struct LaneStateMachine {
     /// How far the registry has been read, and until when (monotonic) that is everything.
     public mutating func registryAt(position: Int64, freshAsOf: Int64) {
         (registryPosition, registryFreshAsOf) = (max(registryPosition, position), max(registryFreshAsOf, freshAsOf))
-        let waiting = unregistered
+        // By offset: an ordered endpoint's records may have come here in another order.
+        let waiting = unregistered.sorted {
+            (record($0)?.stream.partition ?? 0, record($0)?.offset ?? 0) < (record($1)?.stream.partition ?? 0, record($1)?.offset ?? 0)
+        }
         unregistered.removeAll(keepingCapacity: true)
         for token in waiting where record(token)?.phase == .unregistered { admit(token) }
     }
