@@ -56,7 +56,7 @@ let package = Package(
             "MartletWorker",
             ["Kafka", "HTTPDelivery", "WebhookSigning", "Martlet", "EventLoop", "Logging", "Metrics", "HTTPServing", "JSON", "CLinux"]),
         library("MartletSimulator", ["Martlet", "HTTPDelivery"]),
-        .executableTarget(name: "martlet-simulate", dependencies: ["MartletSimulator", "EventLoop"], swiftSettings: settings),
+        .executableTarget(name: "martlet-simulate", dependencies: ["MartletSimulator", "Martlet", "EventLoop"], swiftSettings: settings),
         .executableTarget(
             name: "martlet",
             dependencies: [

@@ -41,7 +41,6 @@ extension Simulation {
             worker.items[token]?.isBusy = true
             worker.items[token]?.wasStarted = true
         }
-        if firstStart[delivery] == nil { firstStart[delivery] = now }
     }
 
     private mutating func checkRegistry(_ worker: SimulatedWorker, _ number: Int) {
@@ -188,7 +187,6 @@ extension Simulation {
         let age = now - (item.record.facts.ageFromMilliseconds - worker.clockError)
         switch successor {
         case .retry(_, let due, let attempts):
-            rewrites[delivery, default: 0] += 1
             if item.record.rewrites + 1 > Self.rewriteLimit {
                 violate("delivery \(delivery) is rewritten more than \(Self.rewriteLimit) times")
             }

@@ -16,9 +16,6 @@ public struct DeadEndpoint {
         public var dead = 0
     }
 
-    /// Deferrals, and up to 50 retries with their hops.
-    public static let writeLimit = RetryTier.rewriteLimit
-
     private struct Row {
         var appended: Int64
         var facts: DeliveryFacts

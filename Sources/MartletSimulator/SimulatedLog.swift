@@ -39,7 +39,6 @@ struct SimulatedLog {
     /// The last record of each delivery, by its sequence: an earlier one is carried on.
     private(set) var lastSequence: [Int: Int] = [:]
     private var sequence = 0
-    var tombstones: Set<Int> = []
 
     init(topics: Int, partitions: Int) {
         partitionCount = partitions

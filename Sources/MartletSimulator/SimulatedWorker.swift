@@ -6,7 +6,6 @@ final class SimulatedWorker {
         var record: SimulatedRecord
         /// From when it could have been started or moved, world time.
         var ready: Int64
-        var offset: Int64
         var isRetried: Bool
         /// How many disturbances there had been when it was read.
         var disturbances: Int
@@ -27,7 +26,6 @@ final class SimulatedWorker {
     var items: [RecordToken: Item] = [:]
     var partitions: [Int32] = []
     var eventPositions: [Int: Int64] = [:]
-    var fanOuts: [UInt32: (event: SimulatedEvent, endpoints: [Int], registryOffset: Int64)] = [:]
     /// Handed to the fan-out producer and not yet with the brokers, in order.
     var wire: [(token: FanOutProgress.EventToken, index: Int, delivery: Int, partition: Int32, facts: DeliveryFacts)] = []
     var readingAgain: (stream: StreamID, position: Int64)?

@@ -71,12 +71,10 @@ public struct Simulation {
     var published = 0
     /// By delivery.
     var succeeded: [Int: Int] = [:]
-    var firstStart: [Int: Int64] = [:]
     var expected: [Int] = []
     /// Of these retention removed a record; of the first, the only one that could still be delivered.
     var expired: Set<Int> = []
     var removed: Set<Int> = []
-    var rewrites: [Int: Int] = [:]
     var lastOrdered: [Int: Int] = [:]
     var lastDisturbance: Int64 = .min
     var disturbances = 0
@@ -343,7 +341,6 @@ public struct Simulation {
         with(id) { worker, now in
             worker.core.disown(leaving)
             worker.progress.disown(worker.progress.owned)
-            worker.fanOuts = [:]
             worker.partitions = []
             worker.isCommitting = false
             worker.endpoints = [:]

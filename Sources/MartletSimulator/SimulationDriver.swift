@@ -158,7 +158,7 @@ extension Simulation {
             let look = max(now, isAgain ? now : record.appendWall + delay - worker.clockError)
             let due = stream.topic == 0 ? 0 : facts.dueMilliseconds - worker.clockError
             worker.items[token] = .init(
-                record: record, ready: due - look < 5_500 ? max(look, due) : look, offset: record.offset, isRetried: facts.attempts > 0,
+                record: record, ready: due - look < 5_500 ? max(look, due) : look, isRetried: facts.attempts > 0,
                 disturbances: count)
         }
     }

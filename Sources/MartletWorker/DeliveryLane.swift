@@ -45,6 +45,8 @@ final class DeliveryLane {
     var items: [LaneItem?] = []
     /// The brokers' clock, which due times are kept in.
     var clock = BrokerClock()
+    /// This turn's time by our own clock: what signatures and attempt records carry.
+    var localWall: Int64 = 0
     var catchUp: CatchUpReader?
     var unpublished: [OperationalEvent] = []
     var publishing: [RecordToken: OperationalEvent] = [:]
@@ -128,7 +130,8 @@ final class DeliveryLane {
     private func turn(waitMilliseconds: Int) {
         var ready: [EventLoop.Ready] = []
         loop.wait(milliseconds: waitMilliseconds) { if $0.token >= Token.transport { ready.append($0) } }
-        now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: SystemClock.wallMilliseconds() + clock.aheadMilliseconds)
+        localWall = SystemClock.wallMilliseconds()
+        now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: localWall + clock.aheadMilliseconds)
         // Deadlines and the lease come before sockets: a worker that was suspended must not act on what has meanwhile been lost.
         core.advance(to: now)
         readInbox()

@@ -82,9 +82,8 @@ extension DeliveryLane {
         guard let item = items[Int(token.slot)], let prepared = core.endpoint(of: token), let url = prepared.url else {
             return core.attemptEnded(token, .cancelled, .none)
         }
-        let wall = SystemClock.wallMilliseconds()
-        items[Int(token.slot)]?.startedWall = wall
-        let headers = DeliveryRequest.headers(item.headers, to: prepared, body: item.body.bytes, nowSeconds: wall / 1_000)
+        items[Int(token.slot)]?.startedWall = localWall
+        let headers = DeliveryRequest.headers(item.headers, to: prepared, body: item.body.bytes, nowSeconds: localWall / 1_000)
         transport.start(
             HTTPRequest(token: token.bits, url: url, headers: headers, body: item.body, timeouts: prepared.endpoint.timeouts),
             nowMicroseconds: SystemClock.monotonicMicroseconds())
@@ -153,7 +152,7 @@ extension DeliveryLane {
     private func produce(_ token: RecordToken, _ successor: Successor) {
         guard let item = items[Int(token.slot)], item.token == token, let place = core.place(of: token) else { return }
         let (record, value) = compose(item, place, successor)
-        items[Int(token.slot)]?.producedWall = SystemClock.wallMilliseconds()
+        items[Int(token.slot)]?.producedWall = localWall
         let queued =
             value.map { producer.produce(record, value: $0.bytes, token: token.bits) } ?? producer.produce(record, token: token.bits)
         switch queued {
@@ -220,7 +219,7 @@ extension DeliveryLane {
             if !error.isUnreachable { log.warning("produce", ["topic": .string(report.at.topic), "error": .string("\(error)")]) }
             return core.produced(token, error.isRefusedRecord ? .refused : .transient)
         }
-        let event = publishing.removeValue(forKey: token)
+        let event = token.slot >= Side.firstEvent ? publishing.removeValue(forKey: token) : nil
         guard let error = report.error else { return }
         if let event {
             log.warning("operational event not written; trying again", ["error": .string("\(error)")])

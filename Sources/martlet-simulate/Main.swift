@@ -1,5 +1,6 @@
 internal import EventLoop
 internal import Glibc
+internal import Martlet
 internal import MartletSimulator
 private import Synchronization
 
@@ -41,11 +42,11 @@ enum Main {
         print("  of one record at most \(minutes.mostWritesOfOneRecord)")
         print("with \(week.records) records until all have ended: \(week.dead) dead letters after \(week.milliseconds / 3_600_000) h")
         print(
-            "  \(week.requests) requests, of one record at most \(week.mostWritesOfOneRecord) writes; the bound is \(DeadEndpoint.writeLimit)"
+            "  \(week.requests) requests, of one record at most \(week.mostWritesOfOneRecord) writes; the bound is \(RetryTier.rewriteLimit)"
         )
         let isGood =
             minutes.requests < 100 && week.left == 0
-            && max(minutes.mostWritesOfOneRecord, week.mostWritesOfOneRecord) <= DeadEndpoint.writeLimit
+            && max(minutes.mostWritesOfOneRecord, week.mostWritesOfOneRecord) <= RetryTier.rewriteLimit
         exit(isGood ? 0 : 1)
     }
 

@@ -100,6 +100,21 @@ struct LaneOrderTests {
         #expect(bench.core.heldEndpoints == 0)
     }
 
+    /// Each waits for the one before it to be on the dead-letter topic, and for nothing else.
+    @Test func aPausedSequenceIsParkedOneAfterTheOther() throws {
+        var bench = try LaneTests.Bench {
+            $0.ordering = .strict
+            $0.state = .paused
+        }
+        for _ in 0..<3 { _ = bench.read() }
+        for _ in 0..<3 {
+            let moves = bench.core.takeCommands().compactMap { if case .produce(let token, .dead(.parked, _)) = $0 { token } else { nil } }
+            #expect(moves.count == 1)
+            for token in moves { bench.core.produced(token, .acknowledged) }
+        }
+        #expect(bench.committed() == 3)
+    }
+
     @Test func atTheLimitOfHoldsThePartitionIsNotReadAndTheStuckAreDisabled() throws {
         var bench = try Self.bench()
         for number in 0..<Hold.limit {

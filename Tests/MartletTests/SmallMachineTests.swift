@@ -41,7 +41,6 @@ struct OffsetTrackerTests {
         #expect(tracker.watermark == 111)
     }
 
-    /// Against a plain set, over random orders, gaps and restarts through the metadata's text.
     /// A commit before everything was read again must not forget what a predecessor has done.
     @Test func passesOnWhatIsNotReadAgainYet() {
         let inherited = CommitMetadata.Completed(incomplete: [13, 17], highestCompleted: 20)
@@ -54,6 +53,24 @@ struct OffsetTrackerTests {
         #expect(tracker.completed == .init(incomplete: [17], highestCompleted: 20))
     }
 
+    /// The committed offset counts as incomplete for whoever reads the metadata: it mustn't be one that a predecessor has done.
+    @Test func neverCommitsAnOffsetThatAPredecessorHasDone() {
+        var tracker = OffsetTracker(start: 10, completed: .init(incomplete: [13], highestCompleted: 20))
+        _ = tracker.begin(10)
+        tracker.complete(10)
+        #expect(tracker.watermark == 13 && tracker.completed == .init(incomplete: [], highestCompleted: 20))
+        for offset in 11...13 as ClosedRange<Int64> { _ = tracker.begin(offset) }
+        #expect(tracker.watermark == 13 && tracker.completed == .init(incomplete: [], highestCompleted: 20))
+        tracker.complete(13)
+        #expect(tracker.watermark == 21 && tracker.completed == nil)
+        _ = tracker.begin(14)
+        #expect(tracker.watermark == 21)
+        tracker.endReached(21)
+        _ = tracker.begin(21)
+        #expect(tracker.watermark == 21 && tracker.completed == nil)
+    }
+
+    /// Against a plain set, over random orders, gaps and restarts through the metadata's text.
     @Test(arguments: 0..<40 as Range<UInt64>) func agreesWithAModel(_ seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
         var tracker = OffsetTracker(start: 0)

@@ -67,9 +67,11 @@ extension LaneStateMachine {
         return false
     }
 
+    /// The head is done, or waits again: the next one may start.
     mutating func letGoOfHead(_ token: RecordToken) {
         guard let record = record(token), record.isOrdered, record.endpoint >= 0, endpoints[record.endpoint].head == token else { return }
         endpoints[record.endpoint].head = nil
+        makeReady(record.endpoint)
     }
 
     // MARK: holding

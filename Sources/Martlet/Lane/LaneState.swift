@@ -129,15 +129,15 @@ struct Waiter {
 extension LaneStateMachine {
     /// What is unfinished, for the simulator's trace.
     package var unfinishedText: String {
-        let open = records.enumerated().compactMap { slot, record in
+        let open = records.compactMap { record in
             record.map {
-                "\($0.stream.topic)/\($0.stream.partition)/\($0.offset) \($0.facts.endpointID) \($0.phase)\($0.isCovered ? " covered" : "")\($0.isOrdered ? " ordered" : "") slot \(slot)"
+                "\($0.stream.topic)/\($0.stream.partition)/\($0.offset) \($0.facts.endpointID) \($0.phase)\($0.isCovered ? " covered" : "")"
             }
         }
-        let held = streams.keys.sorted().flatMap { stream in
-            (streams[stream]?.holds ?? [:]).values.map { "\(stream.topic)/\(stream.partition) \($0)" }
+        let holds = streams.keys.sorted().flatMap { stream in (streams[stream]?.holds ?? [:]).values.map { "\(stream.partition): \($0)" } }
+        let waiting = endpointSlots.keys.sorted().compactMap { id in endpointSlots[id].map { endpoints[$0] } }.map {
+            "\($0.id): \($0.waiting) wait, \($0.inFlight) in flight, \($0.breaker.state)\($0.isOrdered ? ", ordered" : "")\($0.isParked ? ", parked" : "")"
         }
-        return
-            "unfinished: \(open); holds: \(held.sorted()); reading again: \(catchUp.map { "\($0)" } ?? "no"), next hold \(nextHoldWall); ready \(ready.count); endpoints: \(endpointSlots.keys.sorted().compactMap { endpointSlots[$0] }.map { "\(endpoints[$0].id) waiting \(endpoints[$0].waiting) in flight \(endpoints[$0].inFlight) head \(endpoints[$0].head.map { "\($0)" } ?? "none") \(endpoints[$0].breaker.state) ordered \(endpoints[$0].isOrdered) parked \(endpoints[$0].isParked) blocked \(endpoints[$0].isBlocked) ready \(endpoints[$0].isReady) wake \(endpoints[$0].wakeMonotonic)" })"
+        return "unfinished \(open), holds \(holds.sorted()), endpoints \(waiting)"
     }
 }

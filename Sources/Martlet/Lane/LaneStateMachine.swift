@@ -71,7 +71,6 @@ public struct LaneStateMachine {
         spillOverdue()
         wakeEndpoints()
         wakeTenants()
-        catchUpIfDue()
         if now.monotonic >= produceAgainMonotonic { produceAgain() }
     }
 

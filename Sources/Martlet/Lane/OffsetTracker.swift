@@ -4,13 +4,13 @@ public struct OffsetTracker: Sendable, Equatable {
     /// How far reading may run ahead of the lowest incomplete offset.
     public static let spanLimit: Int64 = 131_072
 
-    /// The lowest offset that is not complete: what is committed.
-    public private(set) var watermark: Int64
+    /// The lowest offset that this assignment hasn't seen complete.
+    private var low: Int64
     /// The next offset to be read.
     public private(set) var next: Int64
     /// Records begun and not complete.
     public private(set) var incomplete = 0
-    /// Bits of [base, base + 64 * words.count): 1 is complete. `base` is a multiple of 64 and not above the watermark.
+    /// Bits of [base, base + 64 * words.count): 1 is complete. `base` is a multiple of 64 and not above `low`.
     private var words: [UInt64] = []
     private var base: Int64
     /// What a predecessor completed above the committed offset: skipped when read again.
@@ -24,7 +24,7 @@ public struct OffsetTracker: Sendable, Equatable {
 
     /// Starts at the committed offset with what its metadata says.
     public init(start: Int64, completed: CommitMetadata.Completed? = nil) {
-        watermark = start
+        low = start
         next = start
         base = start & ~63
         guard let completed else { return }
@@ -64,18 +64,26 @@ public struct OffsetTracker: Sendable, Equatable {
     /// Returns false for an offset that isn't begun and incomplete.
     @discardableResult
     public mutating func complete(_ offset: Int64) -> Bool {
-        guard offset >= watermark, offset < next, !isComplete(offset) else { return false }
+        guard offset >= low, offset < next, !isComplete(offset) else { return false }
         incomplete -= 1
         mark(offset)
         return true
     }
 
-    public var span: Int64 { next - watermark }
+    /// The lowest offset that is not complete: what is committed. When all that was read is complete, what a predecessor's list says of the
+    /// offsets behind it counts too: the committed offset itself is taken for incomplete by whoever reads the metadata.
+    public var watermark: Int64 {
+        guard low == next, let known = inherited, next > known.committed, next <= known.highestCompleted else { return low }
+        return known.incomplete.filter { $0 >= next }.min() ?? known.highestCompleted + 1
+    }
+
+    public var span: Int64 { next - low }
     public var isIdle: Bool { incomplete == 0 }
 
-    /// The incomplete offsets above the watermark up to the highest complete one; nil when nothing above the watermark is complete. What a
+    /// The incomplete offsets above the watermark up to the highest complete one; nil when nothing above it is complete. What a
     /// predecessor's list says of offsets that aren't read again yet is passed on.
     public var completed: CommitMetadata.Completed? {
+        let watermark = watermark
         var missing: [Int64] = []
         var highest: Int64?
         var pending: [Int64] = []
@@ -104,11 +112,11 @@ public struct OffsetTracker: Sendable, Equatable {
     }
 
     private mutating func skip(to offset: Int64) {
-        if next == watermark, incomplete == 0 {
+        if next == low, incomplete == 0 {
             // Nothing is open: the window just moves.
             next = max(next, offset)
-            watermark = next
-            base = watermark & ~63
+            low = next
+            base = low & ~63
             words.removeAll(keepingCapacity: true)
             return
         }
@@ -122,23 +130,23 @@ public struct OffsetTracker: Sendable, Equatable {
         let index = Int((offset - base) >> 6)
         while words.count <= index { words.append(0) }
         words[index] |= 1 << UInt64(offset & 63)
-        if offset == watermark { advance() }
+        if offset == low { advance() }
     }
 
     private mutating func advance() {
-        let limit = max(next, watermark + 1)
-        while watermark < limit {
-            let index = Int((watermark - base) >> 6)
+        let limit = max(next, low + 1)
+        while low < limit {
+            let index = Int((low - base) >> 6)
             guard index < words.count else { break }
-            let open = ~words[index] >> UInt64(watermark & 63)
+            let open = ~words[index] >> UInt64(low & 63)
             if open == 0 {
-                watermark = (watermark | 63) + 1
+                low = (low | 63) + 1
             } else {
-                watermark += Int64(open.trailingZeroBitCount)
+                low += Int64(open.trailingZeroBitCount)
                 break
             }
         }
-        let passed = Int((watermark - base) >> 6)
+        let passed = Int((low - base) >> 6)
         if passed >= 64 || passed >= words.count {
             words.removeFirst(min(passed, words.count))
             base += Int64(passed) << 6
