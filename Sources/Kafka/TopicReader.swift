@@ -10,11 +10,13 @@ public final class TopicReader {
     private let queue: OpaquePointer
     private var topics: [TopicPartition: OpaquePointer] = [:]
 
-    public init(_ settings: KafkaSettings) throws(KafkaError) {
+    /// `prefetchKilobytes`: fetched ahead, of each partition.
+    public init(_ settings: KafkaSettings, prefetchKilobytes: Int = 16_384) throws(KafkaError) {
         let configuration = try settings.makeConfiguration([
             ("enable.partition.eof", "true"), ("auto.offset.reset", "earliest"),
             ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)),
-            ("queued.min.messages", "10000"), ("queued.max.messages.kbytes", "16384"), ("enable.auto.offset.store", "false"),
+            ("queued.min.messages", "10000"), ("queued.max.messages.kbytes", String(prefetchKilobytes)),
+            ("enable.auto.offset.store", "false"),
             ("group.id", "martlet-reader"),
         ])
         rd_kafka_conf_set_events(configuration, Int32(RD_KAFKA_EVENT_ERROR))
@@ -69,6 +71,33 @@ public final class TopicReader {
             let failure = KafkaError(error, "log bounds of \(at)")
             guard failure.isLeaderChange, SystemClock.monotonicMilliseconds() < deadline else { throw failure }
             _ = WakeUp.sleep(milliseconds: 50)
+        }
+    }
+
+    /// Reads one partition from `start` up to `end`, calling `body` for every record until it returns false. Blocks. With a transaction open
+    /// below `end` it waits for that to end.
+    public func read(
+        _ at: TopicPartition, from start: Int64, below end: Int64, stallMilliseconds: Int = 60_000, _ body: (KafkaMessage) throws -> Bool
+    ) throws {
+        guard end > start else { return }
+        try self.start(at, from: .offset(start))
+        defer { stop(at) }
+        var heardMilliseconds = SystemClock.monotonicMilliseconds()
+        while true {
+            guard SystemClock.monotonicMilliseconds() - heardMilliseconds < Int64(stallMilliseconds) else {
+                throw KafkaError(.timedOut, "reading \(at) stalled")
+            }
+            guard let (from, event) = next(waitMilliseconds: 1_000), from == at else { continue }
+            switch event {
+            case .message(let message):
+                heardMilliseconds = SystemClock.monotonicMilliseconds()
+                guard message.offset < end, try body(message), message.offset + 1 < end else { return }
+            // Transaction markers and compaction may leave nothing to read below the end.
+            case .end(let offset): if offset >= end { return }
+            // Retention has moved on since the bounds were asked for.
+            case .outOfRange: return
+            case .failed(let error): if !error.isUnreachable { throw error }
+            }
         }
     }
 

@@ -11,6 +11,10 @@ enum EndpointCommands {
     private static let dryRun = Flag("dry-run", "checks everything and writes nothing; needs no broker")
     private static let expectVersion = Flag("expect-version", "N", "refuse (exit 5) unless the endpoint has this version")
     private static let reveal = Flag("reveal-secret", "print secrets and header values")
+    private static let replayFlags = [
+        Flag("no-replay", "leaves what was parked on the dead-letter topic"),
+        Flag("settle", "DURATION", "replays until for so long nothing more was parked", default: "30s"),
+    ]
     private static let id = Positional("ID", "the endpoint's id")
 
     static let command: Command = Command(
@@ -118,13 +122,14 @@ enum EndpointCommands {
 
     private static func state(_ name: String, _ state: Endpoint.State) -> Command {
         let summaries = [
-            "enable": "Lets deliveries flow again, also after an automatic disabling.",
+            "enable": "Lets deliveries flow again, also after an automatic disabling, and replays what was parked.",
             "disable": "Ends deliveries: they are parked on the dead-letter topic.",
             "pause": "Holds deliveries back for a while: they are parked on the dead-letter topic.",
         ]
         return Command(
             name, summaries[name] ?? "",
-            flags: [Flag("reason", "TEXT", "why; kept in the record"), expectVersion, dryRun, Settings.output] + Settings.connection,
+            flags: [Flag("reason", "TEXT", "why; kept in the record"), expectVersion, dryRun, Settings.output]
+                + (state == .enabled ? replayFlags : []) + Settings.connection,
             positionals: [id], examples: [("with a reason", "martlet endpoint \(name) ep_test -b localhost:9092 --reason 'ticket 4711'")]
         ) { arguments in
             if arguments.isOn("dry-run") {
@@ -140,6 +145,10 @@ enum EndpointCommands {
                 endpoint.reason = arguments.text("reason")
             }
             print(changed, arguments, reveal: false)
+            if state == .enabled, !arguments.isOn("no-replay") {
+                try DeadLetterCommands.replayParked(
+                    changed.id, settleMilliseconds: try arguments.milliseconds("settle") ?? 30_000, arguments)
+            }
             return 0
         }
     }
@@ -168,7 +177,7 @@ enum EndpointCommands {
         RegistryStore(try Settings.kafka(arguments), try Settings.topics(arguments))
     }
 
-    private static func notFound(_ id: String) -> CommandFailure {
+    static func notFound(_ id: String) -> CommandFailure {
         CommandFailure(5, "no endpoint '\(id)'\n  'martlet endpoint list' shows all")
     }
 

@@ -14,12 +14,20 @@ struct Terminal: Sendable {
     }
 
     static var errorIsTerminal: Bool { isatty(2) == 1 }
+    /// Of standard output, when that is a terminal.
+    static var columns: Int? {
+        var size = winsize()
+        return isatty(1) == 1 && ioctl(1, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 ? Int(size.ws_col) : nil
+    }
+
     static var inputIsTerminal: Bool { isatty(0) == 1 }
 
     /// A result, on standard output.
     func print(_ text: String) { Self.write(text + "\n", to: 1) }
     /// Progress or a message, on standard error.
     func note(_ text: String) { Self.write(text + "\n", to: 2) }
+    /// A question, on standard error, without an end of line.
+    func ask(_ text: String) { Self.write(text, to: 2) }
     /// Overwrites the current line of a terminal.
     func progress(_ text: String) { if Self.errorIsTerminal { Self.write("\r\u{1b}[K" + text, to: 2) } }
     func endProgress() { if Self.errorIsTerminal { Self.write("\r\u{1b}[K", to: 2) } }
@@ -31,6 +39,17 @@ struct Terminal: Sendable {
             guard count > 0 else { return }
             bytes = bytes.dropFirst(count)
         }
+    }
+
+    /// `1 dead letter`, `2 dead letters`
+    static func count(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
+
+    /// `1.4 MB`
+    static func size(_ bytes: Int) -> String {
+        for (unit, scale) in [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)] where bytes >= scale {
+            return "\(bytes / scale).\(bytes % scale * 10 / scale) \(unit)"
+        }
+        return "\(bytes) B"
     }
 
     enum Colour: String { case red = "31", green = "32", yellow = "33", blue = "34", grey = "2", bold = "1" }

@@ -18,6 +18,8 @@ import Testing
     @Test func orderIsKept() async throws { try await Scenarios.orderIsKept(nil) }
     @Test func aRevokeLosesNothing() async throws { try await Scenarios.aRevokeLosesNothing(nil) }
     @Test func aCrashLosesNothing() async throws { try await Scenarios.aCrashLosesNothing(nil) }
+    @Test func parkedDeliveriesAreReplayed() async throws { try await Scenarios.parkedDeliveriesAreReplayed(nil) }
+    @Test func replayFollowsWhatIsParkedLate() async throws { try await Scenarios.replayFollowsWhatIsParkedLate(nil) }
 }
 
 /// The brokers that `scripts/test` started or was given.
@@ -36,6 +38,8 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
     @Test func orderIsKept() async throws { try await Scenarios.orderIsKept(brokers) }
     @Test func aRevokeLosesNothing() async throws { try await Scenarios.aRevokeLosesNothing(brokers) }
     @Test func aCrashLosesNothing() async throws { try await Scenarios.aCrashLosesNothing(brokers) }
+    @Test func parkedDeliveriesAreReplayed() async throws { try await Scenarios.parkedDeliveriesAreReplayed(brokers) }
+    @Test func replayFollowsWhatIsParkedLate() async throws { try await Scenarios.replayFollowsWhatIsParkedLate(brokers) }
 
     /// Needs topics of its own making: counts, settings, growth.
     @Test func topicsAreCheckedAndGrown() async throws {

@@ -26,6 +26,45 @@ public enum Timestamp {
         return (days(year, Int64(month) + 1, day) * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000
     }
 
+    /// RFC 3339 with `Z` or an offset, seconds and fractions optional; or a date alone, its midnight in UTC. nil for anything else.
+    public static func milliseconds(_ text: String) -> Int64? {
+        let halves = text.split(separator: "T", maxSplits: 1, omittingEmptySubsequences: false)
+        let date = numbers(halves[0], "-", [4, 2, 2])
+        guard let date, (1970...9999).contains(date[0]), (1...12).contains(date[1]), (1...31).contains(date[2]) else { return nil }
+        let day = days(date[0], date[1], date[2])
+        let (_, month, dayOfMonth) = civil(day)
+        guard month == date[1], dayOfMonth == date[2] else { return nil }
+        guard halves.count == 2 else { return day * 86_400_000 }
+        var clock = halves[1]
+        var offset: Int64 = 0
+        if clock.hasSuffix("Z") {
+            clock = clock.dropLast()
+        } else {
+            guard let sign = clock.lastIndex(where: { $0 == "+" || $0 == "-" }),
+                let zone = numbers(clock[clock.index(after: sign)...], ":", [2, 2]), zone[0] < 24, zone[1] < 60
+            else { return nil }
+            offset = (zone[0] * 60 + zone[1]) * (clock[sign] == "-" ? -60_000 : 60_000)
+            clock = clock[..<sign]
+        }
+        let parts = clock.split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false)
+        guard let time = numbers(parts[0], ":", [2, 2, 2]) ?? numbers(parts[0], ":", [2, 2]).map({ $0 + [0] }),
+            time[0] < 24, time[1] < 60, time[2] <= 60
+        else { return nil }
+        var fraction: Int64 = 0
+        if parts.count == 2 {
+            guard (1...9).contains(parts[1].utf8.count), parts[1].utf8.allSatisfy({ $0 &- 48 < 10 }) else { return nil }
+            fraction = Int64((parts[1] + "00").prefix(3)) ?? 0
+        }
+        return day * 86_400_000 + ((time[0] * 60 + time[1]) * 60 + time[2]) * 1_000 + fraction - offset
+    }
+
+    /// Groups of as many digits each as `widths` says.
+    private static func numbers(_ text: Substring, _ separator: Character, _ widths: [Int]) -> [Int64]? {
+        let parts = text.split(separator: separator, omittingEmptySubsequences: false)
+        guard parts.map(\.utf8.count) == widths, parts.allSatisfy({ $0.utf8.allSatisfy { $0 &- 48 < 10 } }) else { return nil }
+        return parts.compactMap { Int64($0) }
+    }
+
     // Days since 1970-01-01 and back, over 400-year eras that start on 1 March.
     static func days(_ year: Int64, _ month: Int64, _ day: Int64) -> Int64 {
         let y = month <= 2 ? year - 1 : year
