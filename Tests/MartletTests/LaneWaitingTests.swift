@@ -1,0 +1,209 @@
+import Martlet
+import Testing
+
+/// Tiers, residency and shares of bounds: where a delivery waits that can't start.
+struct LaneWaitingTests {
+    typealias Bench = LaneTests.Bench
+
+    static func bench(_ change: (inout Endpoint) -> Void = { _ in }, _ settings: (inout LaneSettings) -> Void = { _ in }) throws -> Bench {
+        try Bench(change, settings: settings)
+    }
+
+    /// Reads a record of so many bytes.
+    static func read(_ bench: inout Bench, _ endpoint: String = "ep", bytes: Int, partition: Int32 = 0) -> RecordToken? {
+        bench.nextOffset += 1
+        let facts = DeliveryFacts(
+            endpointID: endpoint, dueMilliseconds: bench.now.wall, ageFromMilliseconds: bench.now.wall, bytes: bytes)
+        return bench.core.received(
+            StreamID(topic: 0, partition: partition), offset: bench.nextOffset - 1, appendWall: bench.now.wall, facts)
+    }
+
+    static func moved(_ bench: inout Bench) -> [RecordToken] {
+        bench.core.takeCommands().compactMap { if case .produce(let token, .retry) = $0 { token } else { nil } }
+    }
+
+    // MARK: tiers
+
+    /// Every due time within 40 s of a head of the 5 s tier, in steps that meet all bounds.
+    @Test(arguments: Array(stride(from: Int64(0), through: 40_000, by: 250)) + [4_999, 5_001, 9_999, 10_001])
+    func aHeadStartsIsHeldOrHops(_ dueIn: Int64) throws {
+        var bench = try Self.bench()
+        let token = bench.read(attempts: 2, dueIn: dueIn, from: Bench.retry)
+        let due = bench.now.wall + dueIn
+        bench.pass(4_999)
+        #expect(bench.core.takeCommands().isEmpty)
+        bench.pass(1)
+        let left = due - bench.now.wall
+        let commands = bench.core.takeCommands()
+        if left <= 0 {
+            #expect(commands == [token.map { .start($0) }].compactMap(\.self))
+        } else if left < 5_000 {
+            #expect(commands.isEmpty)
+            bench.pass(left - 1)
+            #expect(bench.starts().isEmpty)
+            bench.pass(1)
+            #expect(bench.starts() == [token].compactMap(\.self))
+        } else {
+            guard case .produce(_, .retry(let tier, due, 2))? = commands.first, commands.count == 1 else {
+                Issue.record("no hop with the same due time: \(commands)")
+                return
+            }
+            #expect(tier.name == (left >= 30_000 - 30_000 / 32 ? "30s" : "5s"))
+        }
+    }
+
+    @Test func tiersWaitIndependently() throws {
+        var bench = try Self.bench()
+        let slow = StreamID(topic: 3, partition: 0)
+        try bench.core.own(slow, committed: 0, metadata: "")
+        let late = bench.read(attempts: 1, dueIn: 30_000, from: slow)
+        bench.nextOffset = 0
+        let early = bench.read(attempts: 1, dueIn: 5_000, from: Bench.retry)
+        #expect(bench.core.readBudget(slow) == 0 && bench.core.readBudget(Bench.retry) == 0 && bench.core.readBudget(Bench.stream) > 0)
+        bench.pass(5_000)
+        #expect(bench.starts() == [early].compactMap(\.self) && bench.core.readBudget(slow) == 0)
+        bench.pass(24_999)
+        #expect(bench.starts().isEmpty)
+        bench.pass(1)
+        #expect(bench.starts() == [late].compactMap(\.self) && bench.core.readBudget(slow) > 0)
+    }
+
+    /// What a fetch brought in one go behind the head is looked at by its own time.
+    @Test func allThatIsKeptAsideIsLookedAtInItsTurn() throws {
+        var bench = try Self.bench()
+        var tokens: [RecordToken] = []
+        for _ in 0..<4 {
+            if let token = bench.read(attempts: 1, dueIn: 5_000, from: Bench.retry) { tokens.append(token) }
+            bench.pass(100)
+        }
+        bench.pass(4_600)
+        for token in tokens {
+            #expect(bench.starts() == [token])
+            bench.core.attemptEnded(token, .delivered, .success)
+            _ = bench.core.takeCommands()
+            bench.pass(100)
+        }
+        #expect(tokens.count == 4)
+    }
+
+    // MARK: residency
+
+    /// For every age up to its end: the wait of a deferral is that of the breaker or a quarter of the age, rounded up by less than a tier.
+    @Test(arguments: [0, 1, 19_999, 20_000, 60_000, 3_600_000, 86_400_000, 6 * 86_400_000, 7 * 86_400_000 - 10_001] as [Int64])
+    func aDeferralWaitsForAQuarterOfTheAge(_ age: Int64) throws {
+        for wait in [5_001, 30_000, 600_000] as [Int64] {
+            var bench = try Self.bench { _ in
+            } _: {
+                $0.tiers = RetryTier.defaults
+            }
+            var health = HealthRecord(endpointID: "ep", writer: "x", updatedMilliseconds: 0)
+            (health.breaker, health.openUntilMilliseconds) = (.open, bench.now.wall + wait)
+            bench.core.healthRead(health, partition: 0, isRestoring: true)
+            bench.read(age: age)
+            guard case .retry(let tier, let due, 0)? = bench.produced().first else {
+                Issue.record("not deferred: age \(age), wait \(wait)")
+                continue
+            }
+            let (waited, expiry) = (due - bench.now.wall, bench.now.wall - age + 7 * 86_400_000)
+            let least = max(wait, age / 4)
+            #expect(due == expiry || waited >= least, "age \(age), wait \(wait): \(waited)")
+            #expect(due <= expiry && waited < least + max(tier.delayMilliseconds, least / 4 + 5_000), "age \(age), wait \(wait): \(waited)")
+        }
+    }
+
+    /// Whatever the breaker does and however late each hop is: from any first wait to the end of its age.
+    @Test(arguments: 0..<300 as Range<UInt64>) func deferralsAndWritesAreBounded(_ seed: UInt64) {
+        var generator = SeededGenerator(seed: seed)
+        let week: Int64 = 7 * 86_400_000
+        var (age, deferrals, writes): (Int64, Int, Int) = (.random(in: 5_000...60_000, using: &generator), 0, 0)
+        while age < week {
+            deferrals += 1
+            let asked = Bool.random(using: &generator) ? 0 : Int64.random(in: 0...600_000, using: &generator)
+            let due = min(week, age + RetryTier.roundUp(RetryTier.defaults, milliseconds: max(asked, age / 4)))
+            while due - age >= 5_000, let tier = RetryTier.choose(RetryTier.defaults, remainingMilliseconds: due - age) {
+                age += tier.delayMilliseconds + .random(in: 0...150, using: &generator)
+                writes += 1
+            }
+            age = max(age, due)
+            // It is admitted to memory, and can't start again.
+            age += .random(in: 0...5_000, using: &generator)
+        }
+        #expect(deferrals <= RetryTier.deferralLimit && writes <= RetryTier.rewriteLimit, "seed \(seed): \(deferrals), \(writes)")
+    }
+
+    // MARK: shares
+
+    /// 16 may be unfinished; at half of that, one endpoint keeps 2 that waited for long.
+    @Test func oneEndpointKeepsItsShareOfTheRecords() throws {
+        var bench = try Self.bench {
+            $0.maxConcurrency = 1
+        } _: {
+            $0.unfinishedLimit = 16
+        }
+        bench.register(id: "other") { $0.maxConcurrency = 1 }
+        for _ in 0..<6 { bench.read() }
+        for _ in 0..<3 { bench.read("other") }
+        #expect(bench.starts().count == 2)
+        bench.pass(499)
+        bench.read()
+        #expect(Self.moved(&bench).isEmpty)
+        bench.pass(1)
+        bench.read()
+        // Of the seven that wait, five are old; two may stay with what came since.
+        let moved = Self.moved(&bench)
+        #expect(moved.count == 5)
+        // The neighbour has two, its share; with a third one its oldest goes.
+        bench.read("other")
+        #expect(Self.moved(&bench).count == 1)
+        for token in moved { bench.core.produced(token, .acknowledged) }
+        #expect(bench.core.readBudget(Bench.stream) > 0)
+    }
+
+    /// The same by bytes: 8,000 of a partition, so 1,000 of one endpoint.
+    @Test func oneEndpointKeepsItsShareOfTheBytes() throws {
+        var bench = try Self.bench {
+            $0.maxConcurrency = 1
+        } _: {
+            $0.unfinishedLimitBytes = 8_000
+        }
+        for _ in 0..<10 { _ = Self.read(&bench, bytes: 450) }
+        #expect(bench.starts().count == 1)
+        bench.pass(500)
+        _ = Self.read(&bench, bytes: 450)
+        // Nine waited for long and one is new: of 4,500 bytes at most 1,000 stay.
+        #expect(Self.moved(&bench).count == 8)
+    }
+
+    @Test func aPartitionIsReadUpToItsBounds() throws {
+        var bench = try Self.bench {
+            $0.maxConcurrency = 1
+        } _: {
+            ($0.unfinishedLimit, $0.unfinishedLimitBytes) = (100, 1_000)
+        }
+        #expect(bench.core.readBudget(Bench.stream) == 100)
+        let token = Self.read(&bench, bytes: 600)
+        #expect(bench.core.readBudget(Bench.stream) == 99)
+        // The last one may pass the bound: its size isn't known before it is read.
+        _ = Self.read(&bench, bytes: 600)
+        #expect(bench.core.readBudget(Bench.stream) == 0)
+        _ = bench.starts()
+        if let token { bench.core.attemptEnded(token, .delivered, .success) }
+        #expect(bench.core.readBudget(Bench.stream) == 99)
+    }
+
+    /// What one partition holds counts for all of the lane.
+    @Test func theLanesMemoryBoundsAllItsPartitions() throws {
+        var bench = try Self.bench {
+            $0.maxConcurrency = 1
+        } _: {
+            $0.memoryLimitBytes = 1_000
+        }
+        let other = StreamID(topic: 0, partition: 1)
+        try bench.core.own(other, committed: 0, metadata: "")
+        let token = Self.read(&bench, bytes: 1_000)
+        #expect(bench.core.readBudget(Bench.stream) == 0 && bench.core.readBudget(other) == 0)
+        _ = bench.starts()
+        if let token { bench.core.attemptEnded(token, .delivered, .success) }
+        #expect(bench.core.readBudget(other) > 0)
+    }
+}
