@@ -74,6 +74,23 @@ public final class TopicReader {
         }
     }
 
+    /// Where each partition's first record at or after a time lies; its end where there is none. Blocks.
+    public func offsets(
+        _ partitions: [TopicPartition], atMilliseconds time: Int64, timeoutMilliseconds: Int = 10_000
+    ) throws(KafkaError) -> [TopicPartition: Int64] {
+        let list = rd_kafka_topic_partition_list_new(Int32(partitions.count))
+        defer { rd_kafka_topic_partition_list_destroy(list) }
+        for at in partitions { rd_kafka_topic_partition_list_add(list, at.topic, at.partition)?.pointee.offset = max(0, time) }
+        let error = rd_kafka_offsets_for_times(handle, list, Int32(timeoutMilliseconds))
+        guard error == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(error, "offsets by time") }
+        var offsets: [TopicPartition: Int64] = [:]
+        for (index, at) in partitions.enumerated() {
+            let found = list?.pointee.elems[index].offset ?? -1
+            offsets[at] = found >= 0 ? found : try watermarks(at).high
+        }
+        return offsets
+    }
+
     /// Reads one partition from `start` up to `end`, calling `body` for every record until it returns false. Blocks. With a transaction open
     /// below `end` it waits for that to end.
     public func read(

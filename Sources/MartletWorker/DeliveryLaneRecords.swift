@@ -83,6 +83,7 @@ extension DeliveryLane {
             return core.attemptEnded(token, .cancelled, .none)
         }
         items[Int(token.slot)]?.startedWall = localWall
+        items[Int(token.slot)]?.startedAt = prepared
         let headers = DeliveryRequest.headers(item.headers, to: prepared, body: item.body.bytes, nowSeconds: localWall / 1_000)
         transport.start(
             HTTPRequest(token: token.bits, url: url, headers: headers, body: item.body, timeouts: prepared.endpoint.timeouts),
@@ -105,9 +106,10 @@ extension DeliveryLane {
 
     private func logAttempt(_ token: RecordToken, _ attempt: Int, _ verdict: AttemptVerdict) {
         guard let item = items[Int(token.slot)], item.token == token, let result = item.lastResult else { return }
-        let url = core.endpoint(of: token)?.url?.redacted ?? ""
+        // The lane may be done with the record by now.
         let record = AttemptRecord(
-            delivery: item.headers, url: url, attempt: attempt, startedMilliseconds: item.startedWall, result: result, verdict: verdict,
+            delivery: item.headers, url: item.startedAt?.redactedURL ?? "", attempt: attempt, startedMilliseconds: item.startedWall,
+            result: result, verdict: verdict,
             worker: configuration.name)
         let outgoing = OutgoingRecord(topic: configuration.topics.attempts, key: Array(item.headers.endpointID.utf8), value: record.encoded)
         if producer.produce(outgoing, token: Side.attemptLog.bits) != .queued { metrics.attemptLogFailures.add() }

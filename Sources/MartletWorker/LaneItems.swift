@@ -28,6 +28,8 @@ struct LaneItem {
     var poison: (reason: String, headers: [(name: String, value: [UInt8])])?
     var lastResult: HTTPResult?
     var startedWall: Int64 = 0
+    /// The endpoint as it was then.
+    var startedAt: PreparedEndpoint?
     /// When its successor was handed to the producer.
     var producedWall: Int64 = 0
 }

@@ -26,7 +26,7 @@ struct CommandLineTests {
 
     @Test(arguments: [
         ["--help"], ["worker", "--help"], ["endpoint", "create", "-h"], ["help", "topics", "create"], ["publish", "--help"],
-        ["listen", "--help"], ["dev", "--help"], ["apply", "--help"], [],
+        ["listen", "--help"], ["dev", "--help"], ["apply", "--help"], ["dlq", "replay", "--help"], ["attempts", "tail", "--help"], [],
     ])
     func helpHasExamples(_ words: [String]) throws {
         let result = try Self.run(words)
@@ -54,6 +54,15 @@ struct CommandLineTests {
             (["publish", "-b", "127.0.0.1:1", "--type", "t", "--source", "/s", "--data", "{"], 2, "isn't valid JSON"),
             (["apply", "-f", "/nowhere.yaml", "-b", "127.0.0.1:1"], 2, "/nowhere.yaml"),
             (["listen", "--secret", "x"], 2, "whsec_"),
+            (["dlq", "replay", "-b", "127.0.0.1:1"], 2, "--yes"),
+            (["dlq", "replay", "-b", "127.0.0.1:1", "--yes", "--rate", "5/m"], 2, "200/s"),
+            (["dlq", "list", "-b", "127.0.0.1:1", "--reason", "bad"], 2, "endpoint-deleted"),
+            (["dlq", "list", "-b", "127.0.0.1:1", "--since", "2026-02-30"], 2, "2h for two hours ago"),
+            (["dlq", "list", "-b", "127.0.0.1:1", "--status", "0"], 2, "100 to 599"),
+            (["dlq", "purge", "-b", "127.0.0.1:1", "--yes", "--id", "ep_1"], 2, "dlv_"),
+            (["dlq", "stats", "-b", "127.0.0.1:1", "--from-file", "/nowhere"], 2, "/nowhere"),
+            (["attempts", "tail", "-b", "127.0.0.1:1", "--since", "now"], 2, "2h for two hours ago"),
+            (["attempts", "tail", "-b", "127.0.0.1:1"], 3, "check --brokers"),
         ] as [([String], Int32, String)])
     func mistakesAreExplained(_ words: [String], _ code: Int32, _ part: String) throws {
         let result = try Self.run(words)

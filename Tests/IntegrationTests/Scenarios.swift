@@ -38,7 +38,7 @@ enum Scenarios {
             let record = try JSONValue.parse(attempts[0].value ?? "")
             #expect(
                 record["outcome"]?.stringValue == "delivered" && record["status"]?.intValue == 200
-                    && record["worker"]?.stringValue == "test")
+                    && record["worker"]?.stringValue == "test" && record["url"]?.stringValue?.hasPrefix("http://127.0.0.1:") == true)
         }
     }
 

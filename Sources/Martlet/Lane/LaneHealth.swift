@@ -107,7 +107,7 @@ extension LaneStateMachine {
         commands.append(
             .publishEvent(
                 OperationalEvent(
-                    kind: kind, endpointID: endpoints[slot].id, tenant: prepared.endpoint.tenant, url: prepared.url?.redacted ?? "",
+                    kind: kind, endpointID: endpoints[slot].id, tenant: prepared.endpoint.tenant, url: prepared.redactedURL,
                     reason: reason, atMilliseconds: now.wall, failingSinceMilliseconds: endpoints[slot].failingSinceMilliseconds,
                     attemptsSinceSuccess: endpoints[slot].attemptsSinceSuccess)))
     }

@@ -124,6 +124,8 @@ public final class PreparedEndpoint: Sendable {
     /// nil: the URL can't be delivered to under these rules; `refusal` says why.
     public let url: EndpointURL?
     public let refusal: String?
+    /// Without query and user info, for records and logs; empty without a URL.
+    public let redactedURL: String
     /// Never empty where `refusal` is nil: nothing is sent unsigned.
     public let signer: Signer
     /// To tell hosts apart.
@@ -140,6 +142,7 @@ public final class PreparedEndpoint: Sendable {
             url = nil
             refusal = error.description
         }
+        redactedURL = url?.redacted ?? ""
         hostHash = Hold.hash(url?.hostText ?? "")
     }
 }
