@@ -15,7 +15,7 @@ public final class TopicReader {
         let configuration = try settings.makeConfiguration([
             ("enable.partition.eof", "true"), ("auto.offset.reset", "earliest"),
             ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)),
-            ("queued.min.messages", "10000"), ("queued.max.messages.kbytes", String(prefetchKilobytes)),
+            ("queued.min.messages", "100000"), ("queued.max.messages.kbytes", String(prefetchKilobytes)),
             ("enable.auto.offset.store", "false"),
             ("group.id", "martlet-reader"),
         ])
@@ -99,15 +99,21 @@ public final class TopicReader {
         guard end > start else { return }
         try self.start(at, from: .offset(start))
         defer { stop(at) }
-        var heardMilliseconds = SystemClock.monotonicMilliseconds()
+        var heard = SystemClock.monotonicMilliseconds()
+        var nextRequest = heard + 10
         while true {
-            guard SystemClock.monotonicMilliseconds() - heardMilliseconds < Int64(stallMilliseconds) else {
-                throw KafkaError(.timedOut, "reading \(at) stalled")
+            let now = SystemClock.monotonicMilliseconds()
+            guard now - heard < Int64(stallMilliseconds) else { throw KafkaError(.timedOut, "reading \(at) stalled") }
+            if now >= nextRequest {
+                // librdkafka 2.0 looks only once a second whether a full queue has room again; any request to the leader wakes it.
+                _ = try? watermarks(at, timeoutMilliseconds: 1_000)
+                let asked = SystemClock.monotonicMilliseconds()
+                nextRequest = asked + max(10, (asked - now) * 4)
             }
-            guard let (from, event) = next(waitMilliseconds: 1_000), from == at else { continue }
+            guard let (from, event) = next(waitMilliseconds: 10), from == at else { continue }
             switch event {
             case .message(let message):
-                heardMilliseconds = SystemClock.monotonicMilliseconds()
+                heard = now
                 guard message.offset < end, try body(message), message.offset + 1 < end else { return }
             // Transaction markers and compaction may leave nothing to read below the end.
             case .end(let offset): if offset >= end { return }
