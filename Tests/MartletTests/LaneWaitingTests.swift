@@ -174,6 +174,28 @@ struct LaneWaitingTests {
         #expect(Self.moved(&bench).count == 8)
     }
 
+    /// What a revoke dropped doesn't count any more when the partition comes back, also with a request under way all the while.
+    @Test func aRevokeGivesBackWhatWaited() throws {
+        var bench = try Self.bench {
+            $0.maxConcurrency = 1
+        } _: {
+            $0.unfinishedLimitBytes = 8_000
+        }
+        bench.register(id: "other") { $0.maxConcurrency = 1 }
+        for _ in 0..<3 { _ = Self.read(&bench, bytes: 450) }
+        #expect(bench.starts().count == 1)
+        bench.core.disown([Bench.stream])
+        try bench.core.own(Bench.stream, committed: 0, metadata: "")
+        bench.nextOffset = 0
+        for _ in 0..<3 { _ = Self.read(&bench, bytes: 450) }
+        for _ in 0..<6 { _ = Self.read(&bench, "other", bytes: 450) }
+        bench.pass(500)
+        _ = bench.core.takeCommands()
+        // Three wait now, 1,350 bytes: one goes, as 1,000 may stay.
+        _ = Self.read(&bench, bytes: 450)
+        #expect(Self.moved(&bench).count == 1)
+    }
+
     @Test func aPartitionIsReadUpToItsBounds() throws {
         var bench = try Self.bench {
             $0.maxConcurrency = 1

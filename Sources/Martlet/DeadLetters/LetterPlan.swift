@@ -11,7 +11,7 @@ public struct LetterPlan: Sendable {
     public enum Skip: String, Sendable, CaseIterable {
         case poison = "no delivery: poison"
         case truncated = "its body was cut"
-        case unregistered = "its endpoint isn't registered"
+        case unregistered = "its endpoint isn't registered, or its record can't be read"
         case paused = "its endpoint is paused or disabled"
         case otherTenant = "the endpoint belongs to another tenant"
     }

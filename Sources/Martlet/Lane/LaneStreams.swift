@@ -82,7 +82,7 @@ extension LaneStateMachine {
     /// Forgets a record that has not been decided about: it will be read again by whoever owns its partition.
     private mutating func drop(_ token: RecordToken) {
         guard let record = record(token) else { return }
-        if record.phase == .waiting { endpoints[record.endpoint].waiting -= 1 }
+        if record.phase == .waiting { countWaiting(record.endpoint, -1, record.facts.bytes) }
         free(token)
     }
 
