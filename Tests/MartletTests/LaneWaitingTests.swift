@@ -131,6 +131,23 @@ struct LaneWaitingTests {
         #expect(deferrals <= RetryTier.deferralLimit && writes <= RetryTier.rewriteLimit, "seed \(seed): \(deferrals), \(writes)")
     }
 
+    /// What waits for the registry holds back its endpoint's later records, also after one of several has left for a retry topic.
+    @Test func whatWaitsForTheRegistryKeepsItsPlace() throws {
+        var bench = try Self.bench()
+        bench.register(id: "other")
+        bench.read(registryOffset: 20)
+        bench.pass(3_000)
+        let second = bench.read(registryOffset: 20)
+        bench.core.registryAt(position: 12, freshAsOf: 0)
+        bench.pass(2_000)
+        #expect(Self.moved(&bench).count == 1)
+        let third = bench.read()
+        let neighbour = bench.read("other")
+        #expect(bench.starts() == [neighbour].compactMap(\.self))
+        bench.core.registryAt(position: 20, freshAsOf: 0)
+        #expect(bench.starts() == [second, third].compactMap(\.self))
+    }
+
     // MARK: shares
 
     /// 16 may be unfinished; at half of that, one endpoint keeps 2 that waited for long.

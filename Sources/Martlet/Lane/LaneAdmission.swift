@@ -28,6 +28,7 @@ extension LaneStateMachine {
             if record.phase != .unregistered { limitResidency(token) }
             setPhase(token, .unregistered)
             unregistered.append(token)
+            unregisteredCounts[record.facts.endpointID, default: 0] += 1
             return
         }
         let slot = endpointSlot(record.facts.endpointID, record.stream.partition)
@@ -46,9 +47,7 @@ extension LaneStateMachine {
         if record.facts.registryOffset > registryPosition, registryFreshAsOf <= record.waitingSinceMonotonic ?? now.monotonic {
             return false
         }
-        return !unregistered.contains {
-            self.record($0).map { $0.facts.endpointID == record.facts.endpointID && $0.phase == .unregistered } ?? false
-        }
+        return unregisteredCounts.isEmpty || unregisteredCounts[record.facts.endpointID] == nil
     }
 
     /// Behind its endpoint's others.

@@ -28,6 +28,8 @@ public struct LaneStateMachine {
     var looks = Heap<(wall: Int64, stream: StreamID)> { ($0.wall, $0.stream) < ($1.wall, $1.stream) }
     var wakes = Heap<(monotonic: Int64, endpoint: Int)> { ($0.monotonic, $0.endpoint) < ($1.monotonic, $1.endpoint) }
     var unregistered: [RecordToken] = []
+    /// How many of them each endpoint has.
+    var unregisteredCounts: [String: Int] = [:]
     var unproduced: [RecordToken] = []
     var produceAgainMonotonic: Int64 = .max
     /// Tokens in flight or moving whose partition went away, by where their record lies.
@@ -139,7 +141,17 @@ public struct LaneStateMachine {
     /// Whether the record waits for its retry topic's delay: for long, perhaps.
     public func isAside(_ token: RecordToken) -> Bool { record(token)?.phase == .aside }
 
-    mutating func setPhase(_ token: RecordToken, _ phase: RecordPhase) { records[Int(token.slot)]?.phase = phase }
+    mutating func setPhase(_ token: RecordToken, _ phase: RecordPhase) {
+        let slot = Int(token.slot)
+        if phase != .unregistered, records[slot]?.phase == .unregistered { countRegistered(token) }
+        records[slot]?.phase = phase
+    }
+
+    /// One that waited for the registry doesn't any more.
+    private mutating func countRegistered(_ token: RecordToken) {
+        guard let id = records[Int(token.slot)]?.facts.endpointID, let count = unregisteredCounts[id] else { return }
+        unregisteredCounts[id] = count > 1 ? count - 1 : nil
+    }
 
     /// Forgets a record, whatever became of it.
     mutating func free(_ token: RecordToken) {
@@ -147,6 +159,7 @@ public struct LaneStateMachine {
         let slot = Int(token.slot)
         let isOrphan = orphans[record.stream]?[record.offset] == token
         letGoOfHead(token)
+        if record.phase == .unregistered { countRegistered(token) }
         records[slot] = nil
         generations[slot] &+= 1
         freeSlots.append(token.slot)
@@ -181,6 +194,7 @@ public struct LaneStateMachine {
             (record($0)?.stream.partition ?? 0, record($0)?.offset ?? 0) < (record($1)?.stream.partition ?? 0, record($1)?.offset ?? 0)
         }
         unregistered.removeAll(keepingCapacity: true)
+        unregisteredCounts.removeAll(keepingCapacity: true)
         for token in waiting where record(token)?.phase == .unregistered { admit(token) }
     }
 
