@@ -99,7 +99,7 @@ public final class GroupConsumer {
             defer { rd_kafka_event_destroy(event) }
             switch rd_kafka_event_type(event) {
             case RD_KAFKA_EVENT_REBALANCE:
-                let partitions = Self.partitions(rd_kafka_event_topic_partition_list(event)).map(\.at)
+                let partitions = PartitionList.read(rd_kafka_event_topic_partition_list(event)).map(\.at)
                 if rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
                     body(.assigned(partitions))
                 } else {
@@ -110,7 +110,7 @@ public final class GroupConsumer {
                 let id = UInt64(UInt(bitPattern: rd_kafka_event_opaque(event)))
                 guard commitsInFlight.remove(id) != nil else { continue }
                 // A list in which single partitions failed answers with the first such error.
-                let partial = Self.firstError(rd_kafka_event_topic_partition_list(event))
+                let partial = PartitionList.firstError(rd_kafka_event_topic_partition_list(event))
                 let worst = error == RD_KAFKA_RESP_ERR_NO_ERROR ? partial : error
                 body(.committed(id: id, error: worst == RD_KAFKA_RESP_ERR_NO_ERROR ? nil : KafkaError(worst, "commit")))
             case RD_KAFKA_EVENT_ERROR:
@@ -132,7 +132,7 @@ public final class GroupConsumer {
     /// Separates these partitions' queues (number = index in the list) and starts fetching. A nil offset starts at the log's beginning.
     public func assign(_ partitions: [PartitionOffset], numbering: (Int) -> UInt32) throws(KafkaError) -> [PartitionQueue] {
         let queues = partitions.enumerated().map { PartitionQueue(owner, $1.at, wakeUp: pipe.write, payload: numbering($0)) }
-        let list = Self.list(partitions) { $0 ?? Int64(RD_KAFKA_OFFSET_BEGINNING) }
+        let list = PartitionList.make(partitions) { $0 ?? Int64(RD_KAFKA_OFFSET_BEGINNING) }
         defer { rd_kafka_topic_partition_list_destroy(list) }
         let error = rd_kafka_assign(handle, list)
         guard error == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(error, "assign") }
@@ -144,19 +144,13 @@ public final class GroupConsumer {
 
     /// Committed offsets with metadata. Blocks up to `timeoutMilliseconds`.
     public func committed(_ partitions: [TopicPartition], timeoutMilliseconds: Int) throws(KafkaError) -> [PartitionOffset] {
-        let list = Self.list(partitions.map { PartitionOffset($0, offset: nil) }) { _ in Int64(RD_KAFKA_OFFSET_INVALID) }
-        defer { rd_kafka_topic_partition_list_destroy(list) }
-        let error = rd_kafka_committed(handle, list, Int32(timeoutMilliseconds))
-        guard error == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(error, "committed offsets") }
-        let partial = Self.firstError(list)
-        guard partial == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(partial, "committed offsets") }
-        return Self.partitions(list)
+        try owner.committed(partitions, timeoutMilliseconds: timeoutMilliseconds)
     }
 
     /// Starts a commit; the answer comes as an event with the number that this returns.
     public func commit(_ offsets: [PartitionOffset]) throws(KafkaError) -> UInt64 {
         nextCommit += 1
-        let list = Self.list(offsets) { $0 ?? 0 }
+        let list = PartitionList.make(offsets) { $0 ?? 0 }
         defer { rd_kafka_topic_partition_list_destroy(list) }
         commitsInFlight.insert(nextCommit)
         let error = rd_kafka_commit_queue(handle, list, queue, nil, UnsafeMutableRawPointer(bitPattern: UInt(nextCommit)))
@@ -185,7 +179,7 @@ public final class GroupConsumer {
     }
 
     public func seek(_ at: TopicPartition, to offset: Int64, timeoutMilliseconds: Int) throws(KafkaError) {
-        let list = Self.list([PartitionOffset(at, offset: offset)]) { $0 ?? 0 }
+        let list = PartitionList.make([PartitionOffset(at, offset: offset)]) { $0 ?? 0 }
         defer { rd_kafka_topic_partition_list_destroy(list) }
         if let error = rd_kafka_seek_partitions(handle, list, Int32(timeoutMilliseconds)) {
             throw KafkaError(consuming: error, "seek \(at)")
@@ -198,39 +192,4 @@ public final class GroupConsumer {
     }
 
     public var isClosed: Bool { rd_kafka_consumer_closed(handle) != 0 }
-
-    // MARK: lists
-
-    private static func list(
-        _ partitions: [PartitionOffset], _ offset: (Int64?) -> Int64
-    ) -> UnsafeMutablePointer<rd_kafka_topic_partition_list_t> {
-        let list: UnsafeMutablePointer<rd_kafka_topic_partition_list_t> = rd_kafka_topic_partition_list_new(Int32(partitions.count))
-        for partition in partitions {
-            let entry = rd_kafka_topic_partition_list_add(list, partition.at.topic, partition.at.partition)
-            entry?.pointee.offset = offset(partition.offset)
-            if !partition.metadata.isEmpty {
-                // Freed by librdkafka with the list.
-                entry?.pointee.metadata = UnsafeMutableRawPointer(strdup(partition.metadata))
-                entry?.pointee.metadata_size = partition.metadata.utf8.count
-            }
-        }
-        return list
-    }
-
-    private static func partitions(_ list: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?) -> [PartitionOffset] {
-        guard let list = list?.pointee else { return [] }
-        return (0..<Int(list.cnt)).map { index in
-            let entry = list.elems[index]
-            let metadata = UnsafeRawBufferPointer(start: entry.metadata, count: entry.metadata == nil ? 0 : entry.metadata_size)
-            return PartitionOffset(
-                TopicPartition(String(cString: entry.topic), entry.partition), offset: entry.offset >= 0 ? entry.offset : nil,
-                metadata: String(decoding: metadata, as: UTF8.self))
-        }
-    }
-
-    private static func firstError(_ list: UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?) -> rd_kafka_resp_err_t {
-        guard let list = list?.pointee else { return RD_KAFKA_RESP_ERR_NO_ERROR }
-        for index in 0..<Int(list.cnt) where list.elems[index].err != RD_KAFKA_RESP_ERR_NO_ERROR { return list.elems[index].err }
-        return RD_KAFKA_RESP_ERR_NO_ERROR
-    }
 }

@@ -206,6 +206,14 @@ public final class Producer {
     public func commitTransaction(timeoutMilliseconds: Int = 10_000) throws(KafkaError) {
         try check(rd_kafka_commit_transaction(handle, Int32(timeoutMilliseconds)), "commit transaction")
     }
+    /// These offsets of a group that has no members become committed with the transaction.
+    public func commitOffsets(_ offsets: [PartitionOffset], group: String, timeoutMilliseconds: Int = 10_000) throws(KafkaError) {
+        let list = PartitionList.make(offsets) { $0 ?? 0 }
+        defer { rd_kafka_topic_partition_list_destroy(list) }
+        let metadata = rd_kafka_consumer_group_metadata_new(group)
+        defer { rd_kafka_consumer_group_metadata_destroy(metadata) }
+        try check(rd_kafka_send_offsets_to_transaction(handle, list, metadata, Int32(timeoutMilliseconds)), "commit offsets of \(group)")
+    }
     public func abortTransaction(timeoutMilliseconds: Int = 10_000) throws(KafkaError) {
         try check(rd_kafka_abort_transaction(handle, Int32(timeoutMilliseconds)), "abort transaction")
     }

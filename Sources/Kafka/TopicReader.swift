@@ -10,14 +10,16 @@ public final class TopicReader {
     private let queue: OpaquePointer
     private var topics: [TopicPartition: OpaquePointer] = [:]
 
-    /// `prefetchKilobytes`: fetched ahead, of each partition.
-    public init(_ settings: KafkaSettings, prefetchKilobytes: Int = 16_384) throws(KafkaError) {
+    /// `prefetchKilobytes`: fetched ahead, of each partition. `group`: whose `committed` offsets are asked for.
+    public init(
+        _ settings: KafkaSettings, prefetchKilobytes: Int = 16_384, group: String = "martlet-reader"
+    ) throws(KafkaError) {
         let configuration = try settings.makeConfiguration([
             ("enable.partition.eof", "true"), ("auto.offset.reset", "earliest"),
             ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)),
             ("queued.min.messages", "100000"), ("queued.max.messages.kbytes", String(prefetchKilobytes)),
             ("enable.auto.offset.store", "false"),
-            ("group.id", "martlet-reader"),
+            ("group.id", group),
         ])
         rd_kafka_conf_set_events(configuration, Int32(RD_KAFKA_EVENT_ERROR))
         owner = ConsumerHandle(try KafkaSettings.makeHandle(RD_KAFKA_CONSUMER, configuration))
@@ -74,6 +76,11 @@ public final class TopicReader {
         }
     }
 
+    /// What the group has committed, with its metadata; a nil offset where it has nothing. Blocks.
+    public func committed(_ partitions: [TopicPartition], timeoutMilliseconds: Int = 10_000) throws(KafkaError) -> [PartitionOffset] {
+        try owner.committed(partitions, timeoutMilliseconds: timeoutMilliseconds)
+    }
+
     /// Where each partition's first record at or after a time lies; its end where there is none. Blocks.
     public func offsets(
         _ partitions: [TopicPartition], atMilliseconds time: Int64, timeoutMilliseconds: Int = 10_000
@@ -84,11 +91,30 @@ public final class TopicReader {
         let error = rd_kafka_offsets_for_times(handle, list, Int32(timeoutMilliseconds))
         guard error == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(error, "offsets by time") }
         var offsets: [TopicPartition: Int64] = [:]
+        var knowsTimes: Bool?
         for (index, at) in partitions.enumerated() {
             let found = list?.pointee.elems[index].offset ?? -1
-            offsets[at] = found >= 0 ? found : try watermarks(at).high
+            let (low, high) = try watermarks(at)
+            offsets[at] = found >= 0 ? min(found, high) : high
+            // The embedded cluster takes every time for the end: a last record that is later shows it.
+            if offsets[at] == high, high > low, knowsTimes != true {
+                if knowsTimes == nil, let last = try lastTimestamp(at, low, high) { knowsTimes = last < time }
+                if knowsTimes == false { offsets[at] = low }
+            }
         }
         return offsets
+    }
+
+    /// nil: the last offset is no record.
+    private func lastTimestamp(_ at: TopicPartition, _ low: Int64, _ high: Int64) throws(KafkaError) -> Int64? {
+        var last: Int64?
+        do {
+            try read(at, from: high - 1, below: high) { message in
+                last = message.timestampMilliseconds
+                return false
+            }
+        } catch { throw error as? KafkaError ?? KafkaError(.timedOut, "\(error)") }
+        return last
     }
 
     /// Reads one partition from `start` up to `end`, calling `body` for every record until it returns false. Blocks. With a transaction open

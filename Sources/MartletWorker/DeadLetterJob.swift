@@ -2,21 +2,19 @@ internal import EventLoop
 public import Kafka
 public import Martlet
 
+/// How far a job has come.
+public struct JobProgress: Sendable {
+    public var acted: Int
+    /// Of what is to be read, 0...1.
+    public var fraction: Double
+    public var elapsedMilliseconds: Int64
+}
+
 /// Replays or removes dead letters. A replayed delivery and the letter's tombstone are written in one transaction, under one fixed
 /// transactional id: whoever starts fences an earlier job and ends what that left open before it reads, so a crash at any point neither
 /// loses a letter nor replays it twice, and running it again goes on where it ended. Blocks.
 public final class DeadLetterJob {
     public static let transactionalID = "martlet-dlq"
-    /// Of one transaction.
-    static let letterLimit = 500
-    static let byteLimit = 8 << 20
-
-    public struct Progress: Sendable {
-        public var acted: Int
-        /// Of both readings, 0...1.
-        public var fraction: Double
-        public var elapsedMilliseconds: Int64
-    }
 
     private let kafka: KafkaSettings
     private let topics: Topics
@@ -25,16 +23,11 @@ public final class DeadLetterJob {
     private let limit: Int?
     /// Letters a second; nil: as fast as it goes.
     private let rate: Int?
-    public var onProgress: (Progress) -> Void = { _ in }
+    public var onProgress: (JobProgress) -> Void = { _ in }
 
     private var plan: LetterPlan
     /// Of the replay topic.
     private var partitions = 1
-    private var batch: [OutgoingRecord] = []
-    private var batchLetters = 0
-    private var batchBytes = 0
-    /// Letters that the brokers have taken.
-    private var done = 0
     private var startedMilliseconds = SystemClock.monotonicMilliseconds()
 
     public init(
@@ -64,10 +57,10 @@ public final class DeadLetterJob {
             throw KafkaError(.unknownTopic, "the topic \(topics.replay) doesn't exist")
         }
         partitions = count
-        let producer = try openProducer()
+        let writer = try TransactionalWriter(kafka, transactionalID: Self.transactionalID, rate: rate)
         // Only now: what an earlier job left open has ended, and nothing else replays.
         let reader = try DeadLetterReader(kafka, topics)
-        var ends = try pass(reader, producer, from: [:])
+        var ends = try pass(reader, writer, from: [:])
         guard let settleMilliseconds else { return plan.counts }
         var quietSince = SystemClock.monotonicMilliseconds()
         while SystemClock.monotonicMilliseconds() - quietSince < settleMilliseconds {
@@ -75,98 +68,35 @@ public final class DeadLetterJob {
             guard try reader.ends() != ends else { continue }
             let before = plan.counts.total
             // Earlier letters don't come back: what is new lies behind where the last pass ended.
-            ends = try pass(reader, producer, from: ends)
+            ends = try pass(reader, writer, from: ends)
             if plan.counts.total > before { quietSince = SystemClock.monotonicMilliseconds() }
         }
         return plan.counts
     }
 
-    private func pass(_ reader: DeadLetterReader, _ producer: Producer, from starts: [Int32: Int64]) throws -> [Int32: Int64] {
+    private func pass(_ reader: DeadLetterReader, _ writer: TransactionalWriter, from starts: [Int32: Int64]) throws -> [Int32: Int64] {
         let ends = try reader.forEachLive(from: starts) { letter, message in
             switch plan.decide(letter, nowMilliseconds: SystemClock.wallMilliseconds()) {
             case .ignore, .skip: break
             case .stop: return false
-            case .remove: add([tombstone(letter)], bytes: 256)
+            case .remove: writer.add([tombstone(letter)], bytes: 256)
             case .replay(let delivery):
                 let body = message.value.map { Array($0) } ?? []
                 let home = Murmur2.partition(of: Array(delivery.endpointID.utf8), count: partitions)
                 let record = OutgoingRecord(
                     topic: topics.replay, partition: home, key: Array(delivery.endpointID.utf8), value: body, headers: delivery.encoded)
-                add([record, tombstone(letter)], bytes: body.count + 2_048)
+                writer.add([record, tombstone(letter)], bytes: body.count + 2_048)
             }
-            if batchLetters >= min(Self.letterLimit, rate ?? .max) || batchBytes >= Self.byteLimit - (2 << 20) { try commit(producer) }
-            report(reader, done)
+            if writer.isFull { try writer.commit() }
+            report(reader, writer.done)
             return true
         }
-        try commit(producer)
+        try writer.commit()
         return ends
-    }
-
-    private func add(_ records: [OutgoingRecord], bytes: Int) {
-        batch += records
-        batchLetters += 1
-        batchBytes += bytes
     }
 
     private func tombstone(_ letter: StoredLetter) -> OutgoingRecord {
         OutgoingRecord(topic: topics.deadLetters, partition: letter.partition, key: Array(letter.id.utf8), value: nil)
-    }
-
-    /// The batch in one transaction.
-    private func commit(_ producer: Producer) throws {
-        guard !batch.isEmpty else { return }
-        waitForRate()
-        try producer.beginTransaction()
-        do {
-            for record in batch { try queue(record, producer) }
-            var refused: KafkaError?
-            let isFlushed = producer.flush(milliseconds: 9_000) { refused = $0.error ?? refused }
-            if let refused { throw refused }
-            guard isFlushed else { throw KafkaError(.timedOut, "the brokers did not acknowledge a batch in time") }
-            try producer.commitTransaction()
-        } catch let error as KafkaError {
-            try? producer.abortTransaction()
-            guard error.isFenced else { throw error }
-            throw KafkaError(
-                error.code,
-                "another job took over, or a transaction took longer than 10 s: \(done) letters done, nothing half done; run it again",
-                isFatal: true)
-        }
-        done += batchLetters
-        batch.removeAll(keepingCapacity: true)
-        (batchLetters, batchBytes) = (0, 0)
-    }
-
-    private func queue(_ record: OutgoingRecord, _ producer: Producer) throws {
-        while true {
-            switch producer.produce(record, token: 0) {
-            case .queued: return
-            case .failed(let error): throw error
-            case .full:
-                var refused: KafkaError?
-                producer.drainReports(waitMilliseconds: 50) { refused = $0.error ?? refused }
-                if let refused { throw refused }
-            }
-        }
-    }
-
-    /// So that no more than `rate` a second are done since the start.
-    private func waitForRate() {
-        guard let rate else { return }
-        let due = startedMilliseconds + Int64(done + batchLetters) * 1_000 / Int64(rate)
-        let wait = due - SystemClock.monotonicMilliseconds()
-        if wait > 0 { _ = WakeUp.sleep(milliseconds: Int(wait)) }
-    }
-
-    private func openProducer() throws -> Producer {
-        var options = Producer.Options()
-        options.transactionalID = Self.transactionalID
-        var quiet = kafka
-        // Being fenced by another job is part of the protocol; it is told as the error that ends this one.
-        quiet.log = { _, _ in }
-        let producer = try Producer(quiet, options)
-        try producer.initTransactions()
-        return producer
     }
 
     private func targets() throws -> [String: LetterPlan.Target] {
@@ -180,7 +110,7 @@ public final class DeadLetterJob {
 
     private func report(_ reader: DeadLetterReader, _ acted: Int) {
         onProgress(
-            Progress(
+            JobProgress(
                 acted: acted, fraction: reader.toRead > 0 ? Double(reader.read) / Double(reader.toRead) : 1,
                 elapsedMilliseconds: SystemClock.monotonicMilliseconds() - startedMilliseconds))
     }

@@ -108,12 +108,8 @@ enum DeadLetterCommands {
         let job = DeadLetterJob(
             try Settings.kafka(arguments), try Settings.topics(arguments), action, filter,
             limit: try arguments.integer("limit", in: 1...Int.max), rate: try DeadLetterFlags.rate(arguments))
-        var last = SystemClock.monotonicMilliseconds()
-        job.onProgress = { progress in
-            guard SystemClock.monotonicMilliseconds() - last >= 500 else { return }
-            last = SystemClock.monotonicMilliseconds()
-            terminal.progress(line(progress, past))
-        }
+        let progress = ProgressLine(terminal, past)
+        job.onProgress = { progress.show($0) }
         if arguments.isOn("dry-run") || !arguments.isOn("yes") {
             let counts = try job.count()
             terminal.endProgress()
@@ -162,15 +158,6 @@ enum DeadLetterCommands {
 
     private static func reader(_ arguments: Arguments) throws -> DeadLetterReader {
         try DeadLetterReader(try Settings.kafka(arguments), try Settings.topics(arguments))
-    }
-
-    /// `1200 replayed, 40 %, 600/s, 3 s left`
-    private static func line(_ progress: DeadLetterJob.Progress, _ past: String) -> String {
-        let seconds = Double(progress.elapsedMilliseconds) / 1_000
-        var text = "\(progress.acted) \(past), \(Int(progress.fraction * 100)) %"
-        if seconds >= 1 { text += ", \(Int(Double(progress.acted) / seconds))/s" }
-        if progress.fraction > 0.02, seconds >= 1 { text += ", \(Int(seconds / progress.fraction - seconds)) s left" }
-        return text
     }
 
     /// The attempts of the letter's delivery that the attempt log still has.

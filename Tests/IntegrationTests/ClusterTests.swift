@@ -20,6 +20,7 @@ import Testing
     @Test func aCrashLosesNothing() async throws { try await Scenarios.aCrashLosesNothing(nil) }
     @Test func parkedDeliveriesAreReplayed() async throws { try await Scenarios.parkedDeliveriesAreReplayed(nil) }
     @Test func replayFollowsWhatIsParkedLate() async throws { try await Scenarios.replayFollowsWhatIsParkedLate(nil) }
+    @Test func pastEventsReachANewEndpoint() async throws { try await Scenarios.pastEventsReachANewEndpoint(nil) }
 }
 
 /// The brokers that `scripts/test` started or was given.
@@ -40,6 +41,8 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
     @Test func aCrashLosesNothing() async throws { try await Scenarios.aCrashLosesNothing(brokers) }
     @Test func parkedDeliveriesAreReplayed() async throws { try await Scenarios.parkedDeliveriesAreReplayed(brokers) }
     @Test func replayFollowsWhatIsParkedLate() async throws { try await Scenarios.replayFollowsWhatIsParkedLate(brokers) }
+    @Test func pastEventsReachANewEndpoint() async throws { try await Scenarios.pastEventsReachANewEndpoint(brokers) }
+    @Test func anEventReplayGoesOnWhereItEnded() async throws { try await Scenarios.anEventReplayGoesOnWhereItEnded(brokers) }
 
     /// Needs topics of its own making: counts, settings, growth.
     @Test func topicsAreCheckedAndGrown() async throws {

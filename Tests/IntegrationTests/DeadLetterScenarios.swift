@@ -1,3 +1,4 @@
+import EventLoop
 import Foundation
 import Kafka
 import Martlet
@@ -93,6 +94,68 @@ extension Scenarios {
             #expect(try job.run(settleMilliseconds: 2_000).total == 720)
             let replayed = try world.records(world.topics.replay)
             #expect(replayed.count == 720 && Set(replayed.compactMap { $0.headers["martlet-delivery-id"] }).count == 720)
+        }
+    }
+
+    /// Past events go to an endpoint that was created after them; run again it does nothing, and what comes later isn't its business.
+    static func pastEventsReachANewEndpoint(_ brokers: String?) async throws {
+        try await run(brokers) { world in
+            try world.publish((0..<40).map { World.event("old\($0)", type: $0 % 2 == 0 ? "order.created" : "invoice.paid") })
+            try world.publish([World.event("foreign", tenant: "other")])
+            try world.produce([OutgoingRecord(topic: world.topics.events, key: nil, value: Array("no event".utf8))])
+            let since = SystemClock.wallMilliseconds() - 600_000
+            let late = world.endpoint("ep_late") { $0.types = [.prefix("order"), .prefix("invoice")] }
+            try world.register([late, world.endpoint("ep_off") { $0.state = .paused }])
+            func job(_ id: String = "ep_late", types: [TypePattern] = []) -> EventReplayJob {
+                EventReplayJob(world.kafka, world.topics, to: id, .init(since: since, types: types))
+            }
+            #expect(throws: EventReplayJob.Refusal.self) { try job("ep_none").run() }
+            #expect(throws: EventReplayJob.Refusal.self) { try job("ep_off").run() }
+
+            var expected = EventReplay.Counts()
+            (expected.read, expected.replayed, expected.otherTenant, expected.poison) = (42, 40, 1, 1)
+            #expect(try job().count() == .init(counts: expected))
+            #expect(try job().run() == .init(counts: expected))
+            try world.publish([World.event("new")])
+            // The embedded cluster doesn't keep offsets that are committed in transactions.
+            if brokers != nil { #expect(try job().run() == .init(wasDone: true)) }
+            // Another selection is another replay.
+            (expected.replayed, expected.otherType, expected.read) = (20, 21, 43)
+            (expected.otherTenant, expected.poison) = (1, 1)
+            #expect(try job(types: [.exact("invoice.paid")]).run() == .init(counts: expected))
+            #expect(try job(types: [.exact("invoice.paid")]).run(again: true) == .init(counts: expected))
+
+            let replayed = try world.records(world.topics.replay)
+            #expect(
+                replayed.count == 80 && replayed.allSatisfy { $0.headers["martlet-replayed-from"]?.hasPrefix(world.topics.events) == true })
+            try world.start()
+            // As a fan-out that starts anew begins with the oldest event, each comes that way, too.
+            try world.wait("all delivered") { world.requests.count >= 121 }
+            #expect(world.stopWorker() == 0)
+            #expect(world.requests.count == 121 && Set(world.requests.map(\.id)).count == 41)
+            #expect(world.requests.allSatisfy { $0.isSigned && $0.path == "/ep_late" })
+        }
+    }
+
+    /// A replay that was cut short goes on behind what it had written. For a real Kafka: the embedded cluster neither fences nor hides what
+    /// was aborted.
+    static func anEventReplayGoesOnWhereItEnded(_ brokers: String?) async throws {
+        try await run(brokers) { world in
+            try world.publish((0..<3_000).map { World.event("e\($0)") })
+            try world.register([world.endpoint("ep_1")])
+            let range = EventReplay.Range(since: SystemClock.wallMilliseconds() - 600_000)
+            let first = EventReplayJob(world.kafka, world.topics, to: "ep_1", range)
+            var second: EventReplayJob.Outcome?
+            // Another run takes over in the middle of the first.
+            first.onProgress = { progress in
+                guard second == nil, progress.acted >= 1_200 else { return }
+                second = try? EventReplayJob(world.kafka, world.topics, to: "ep_1", range).run()
+            }
+            #expect(throws: KafkaError.self) { try first.run() }
+            let replayed = try world.records(world.topics.replay)
+            #expect(Set(replayed.compactMap { $0.headers["martlet-delivery-id"] }).count == 3_000)
+            #expect(replayed.count == 3_000)
+            #expect((1...2_999).contains(second?.counts.replayed ?? 0))
         }
     }
 }

@@ -144,3 +144,51 @@ struct DeadLetterTests {
         #expect(Timestamp.milliseconds(Timestamp.text(milliseconds: 1_795_507_200_123)) == 1_795_507_200_123)
     }
 }
+
+struct EventReplayTests {
+    private func replay(
+        _ replay: inout EventReplay, type: String = "order.created", tenant: String = "default", at time: Int64 = 1_000
+    ) -> FanOut.Delivery? {
+        let event = Event(id: "a1", source: "/shop", type: type, tenant: tenant, contentType: "application/json", data: Array("{}".utf8))
+        return replay.delivery(
+            of: { () throws(Event.Poison) in event }, topic: "martlet.events", partition: 3, offset: 42, timestampMilliseconds: time,
+            nowMilliseconds: 5_000)
+    }
+
+    @Test func theDeliveryIsNewAndKeepsItsIdentity() throws {
+        var endpoint = Endpoint(id: "ep_test", url: "https://receiver.example.com/")
+        endpoint.types = [.prefix("order")]
+        var plan = EventReplay(to: endpoint, registryOffset: 7, .init(since: 1_000, until: 2_000))
+        let headers = try #require(replay(&plan)).headers
+        #expect(headers.messageID == "msg_ugl5w4bk2xf6o6ltyd4sngql7u" && headers.deliveryID == "dlv_xxwqdz4b3xhoiqipxao3jfctie")
+        #expect(headers.attempt == 0 && headers.dueMilliseconds == 5_000 && headers.ageFromMilliseconds == 5_000)
+        #expect(headers.firstMilliseconds == 1_000 && headers.registryOffset == 7)
+        #expect(headers.origin == "martlet.events/3/42" && headers.replayedFrom == "martlet.events/3/42")
+    }
+
+    @Test func whatIsNotMeantIsCounted() {
+        var endpoint = Endpoint(id: "ep_test", url: "https://receiver.example.com/")
+        endpoint.types = [.prefix("order")]
+        var plan = EventReplay(to: endpoint, registryOffset: 7, .init(since: 1_000, until: 2_000, types: [.exact("order.created")]))
+        #expect(replay(&plan, at: 999) == nil && replay(&plan, at: 2_000) == nil && replay(&plan, at: 1_999) != nil)
+        #expect(replay(&plan, type: "order.paid") == nil && replay(&plan, type: "invoice.paid") == nil)
+        #expect(replay(&plan, tenant: "other") == nil)
+        let poison = plan.delivery(
+            of: { () throws(Event.Poison) in throw Event.Poison("no ce_id") }, topic: "t", partition: 0, offset: 0,
+            timestampMilliseconds: 1_500, nowMilliseconds: 5_000)
+        #expect(poison == nil)
+        var expected = EventReplay.Counts()
+        (expected.read, expected.replayed, expected.outsideTime) = (7, 1, 2)
+        (expected.otherType, expected.otherTenant, expected.poison) = (2, 1, 1)
+        #expect(plan.counts == expected)
+    }
+
+    @Test func theSameReplayHasTheSameName() {
+        let range = EventReplay.Range(since: 1, until: 2, types: [.all, .exact("a")])
+        var other = range
+        other.types.reverse()
+        #expect(range.job(endpointID: "ep_1") == other.job(endpointID: "ep_1"))
+        #expect(range.job(endpointID: "ep_1") != range.job(endpointID: "ep_2"))
+        #expect(EventReplay.Range(since: 12).job(endpointID: "e") != EventReplay.Range(since: 1, until: 2).job(endpointID: "e"))
+    }
+}

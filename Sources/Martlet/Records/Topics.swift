@@ -16,6 +16,9 @@ public struct Topics: Sendable, Equatable {
     public var fanOutGroup: String { prefix + "fanout" }
     public var deliveryGroup: String { prefix + "delivery" }
 
+    /// Whose offsets say how far the event replay `job` has come.
+    public func replayGroup(job: String) -> String { prefix + "replay-" + job }
+
     /// What `topics create` makes and `topics check` verifies.
     public struct Specification: Sendable, Equatable {
         public var name: String

@@ -1,0 +1,90 @@
+internal import EventLoop
+internal import Kafka
+
+/// Writes what belongs together in transactions of bounded size, under a fixed transactional id: whoever opens one fences an earlier writer
+/// of that id and ends what it left open. For jobs; blocks.
+final class TransactionalWriter {
+    /// Of one transaction.
+    static let unitLimit = 500
+    static let byteLimit = 8 << 20
+    /// Least room that is kept for one more unit: a record's largest value.
+    private static let unitBytes = 2 << 20
+
+    private let producer: Producer
+    /// Units a second; nil: as fast as it goes.
+    private let rate: Int?
+    private let startedMilliseconds = SystemClock.monotonicMilliseconds()
+    private var batch: [OutgoingRecord] = []
+    private var units = 0
+    private var bytes = 0
+    /// Units that the brokers have taken.
+    private(set) var done = 0
+
+    init(_ kafka: KafkaSettings, transactionalID: String, rate: Int?) throws(KafkaError) {
+        self.rate = rate
+        var options = Producer.Options()
+        options.transactionalID = transactionalID
+        var quiet = kafka
+        // Being fenced by another job is part of the protocol; it is told as the error that ends this one.
+        quiet.log = { _, _ in }
+        producer = try Producer(quiet, options)
+        try producer.initTransactions()
+    }
+
+    /// Records that are written together or not at all. `bytes`: about their size.
+    func add(_ unit: [OutgoingRecord], bytes size: Int) {
+        batch += unit
+        units += 1
+        bytes += size
+    }
+
+    /// Whether it is time to commit.
+    var isFull: Bool { units >= min(Self.unitLimit, rate ?? .max) || bytes >= Self.byteLimit - Self.unitBytes }
+
+    /// What was added in one transaction, with `offsets` of `group`, if there are any.
+    func commit(offsets: [PartitionOffset] = [], group: String = "") throws {
+        guard !batch.isEmpty || !offsets.isEmpty else { return }
+        waitForRate()
+        try producer.beginTransaction()
+        do {
+            for record in batch { try queue(record) }
+            if !offsets.isEmpty { try producer.commitOffsets(offsets, group: group) }
+            var refused: KafkaError?
+            let isFlushed = producer.flush(milliseconds: 9_000) { refused = $0.error ?? refused }
+            if let refused { throw refused }
+            guard isFlushed else { throw KafkaError(.timedOut, "the brokers did not acknowledge a batch in time") }
+            try producer.commitTransaction()
+        } catch let error as KafkaError {
+            try? producer.abortTransaction()
+            guard error.isFenced else { throw error }
+            throw KafkaError(
+                error.code,
+                "another job took over, or a transaction took longer than 10 s: \(done) done, nothing half done; run it again",
+                isFatal: true)
+        }
+        done += units
+        batch.removeAll(keepingCapacity: true)
+        (units, bytes) = (0, 0)
+    }
+
+    private func queue(_ record: OutgoingRecord) throws {
+        while true {
+            switch producer.produce(record, token: 0) {
+            case .queued: return
+            case .failed(let error): throw error
+            case .full:
+                var refused: KafkaError?
+                producer.drainReports(waitMilliseconds: 50) { refused = $0.error ?? refused }
+                if let refused { throw refused }
+            }
+        }
+    }
+
+    /// So that no more than `rate` a second are done since the start.
+    private func waitForRate() {
+        guard let rate else { return }
+        let due = startedMilliseconds + Int64(done + units) * 1_000 / Int64(rate)
+        let wait = due - SystemClock.monotonicMilliseconds()
+        if wait > 0 { _ = WakeUp.sleep(milliseconds: Int(wait)) }
+    }
+}
