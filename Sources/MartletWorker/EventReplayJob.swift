@@ -93,7 +93,7 @@ public final class EventReplayJob {
             // The ends are fixed before anything is written: events that come later are delivered the usual way.
             try writer.commit(offsets: spans.map(Self.position), group: group)
         }
-        outcome.wasDone = spans.allSatisfy { $0.next >= $0.end }
+        outcome.wasDone = earlier.contains { $0.offset != nil } && spans.allSatisfy { $0.next >= $0.end }
         try read(reader, spans, &replay) { delivery, span in
             let key = Array(endpointID.utf8)
             writer.add(

@@ -19,7 +19,10 @@ enum EndpointCommands {
 
     static let command: Command = Command(
         "endpoint", "Registers and manages the endpoints that receive deliveries.",
-        children: [create, list, show, update, state("enable", .enabled), state("disable", .disabled), state("pause", .paused), delete])
+        children: [
+            create, list, show, update, state("enable", .enabled), state("disable", .disabled), state("pause", .paused),
+            EndpointTestCommand.command, EndpointHealthCommand.command, delete,
+        ])
 
     private static let create: Command = Command(
         "create", "Registers an endpoint and prints it, its secret included this once.",

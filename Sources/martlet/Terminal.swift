@@ -42,7 +42,9 @@ struct Terminal: Sendable {
     }
 
     /// `1 dead letter`, `2 dead letters`
-    static func count(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
+    static func count(_ number: some BinaryInteger, _ noun: String, _ plural: String? = nil) -> String {
+        "\(number) \(number == 1 ? noun : plural ?? noun + "s")"
+    }
 
     /// `1.4 MB`
     static func size(_ bytes: Int) -> String {

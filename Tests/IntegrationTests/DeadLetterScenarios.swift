@@ -1,5 +1,6 @@
 import EventLoop
 import Foundation
+import HTTPDelivery
 import Kafka
 import Martlet
 import Testing
@@ -156,6 +157,42 @@ extension Scenarios {
             #expect(Set(replayed.compactMap { $0.headers["martlet-delivery-id"] }).count == 3_000)
             #expect(replayed.count == 3_000)
             #expect((1...2_999).contains(second?.counts.replayed ?? 0))
+        }
+    }
+
+    /// What an operator is told of a failing endpoint: its breaker, when it is probed, what waits; and what a test request brings.
+    static func anOperatorSeesWhyAnEndpointFails(_ brokers: String?) async throws {
+        try await run(brokers, answer: { path, _ in path == "/ep_bad" ? 503 : 200 }) { world in
+            let bad = world.endpoint("ep_bad") { $0.schedule = RetrySchedule(delaysMilliseconds: [60_000]) ?? .standard }
+            try world.register([bad, world.endpoint("ep_good")])
+            try world.start { $0.lane.breaker.openMilliseconds = 120_000 }
+            try world.publish((0..<20).map { World.event("e\($0)") })
+            func reports() throws -> [EndpointReport] { try EndpointReports.read(world.kafka, world.topics, withBacklog: true) }
+            try world.wait("the breaker is open and all is written") {
+                let reports = try reports()
+                return reports.first?.health?.breaker == .open && reports.first?.backlog?.waiting == 20
+                    && reports.allSatisfy { $0.partitionLag == 0 }
+            }
+            let all = try reports()
+            #expect(all.map(\.id) == ["ep_bad", "ep_good"])
+            #expect((5...20).contains(all[0].backlog?.retrying ?? 0))
+            #expect((all[0].health?.openUntilMilliseconds ?? 0) > SystemClock.wallMilliseconds())
+            #expect(all[0].health?.failingSinceMilliseconds != nil && all[0].disabled == nil)
+            #expect(all[1].backlog == EndpointBacklog() && all[1].health?.failingSinceMilliseconds == nil)
+            let unknown = try EndpointReports.read(world.kafka, world.topics, only: "ep_none", withBacklog: false)
+            #expect(unknown.count == 1 && unknown[0].endpoint == nil && unknown[0].health == nil)
+
+            let rules = EndpointURL.Rules(
+                allowHTTP: true, addresses: AddressPolicy(allowed: [Network("127.0.0.0/8")].compactMap(\.self)))
+            func test(_ endpoint: Endpoint, _ rules: EndpointURL.Rules) -> EndpointTrial.Exchange? {
+                EndpointTrial(PreparedEndpoint(endpoint, rules: rules, nowMilliseconds: 0), .init(addresses: rules.addresses))
+                    .send(World.event("test", type: "martlet.test"))
+            }
+            let before = world.requests.count
+            #expect(test(bad, rules)?.result.status == 503)
+            #expect(world.requests.count == before + 1 && world.requests.last?.isSigned == true)
+            #expect(world.requests.last?.body.contains("martlet.test") == true)
+            #expect(test(bad, EndpointURL.Rules()) == nil)
         }
     }
 }
