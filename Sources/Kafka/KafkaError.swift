@@ -29,6 +29,9 @@ public struct KafkaError: Error, Sendable, Equatable, CustomStringConvertible {
         public static let maxPollExceeded = Code(rawValue: -147)
         public static let unsupported = Code(rawValue: 35)
         public static let topicAuthorizationFailed = Code(rawValue: 29)
+        public static let groupAuthorizationFailed = Code(rawValue: 30)
+        public static let clusterAuthorizationFailed = Code(rawValue: 31)
+        public static let transactionalIDAuthorizationFailed = Code(rawValue: 53)
         public static let purged = Code(rawValue: -152)
         public static let purgedInFlight = Code(rawValue: -151)
         public static let configuration = Code(rawValue: .min)
@@ -64,6 +67,12 @@ public struct KafkaError: Error, Sendable, Equatable, CustomStringConvertible {
     /// Another transactional producer with the same id took over, and this one's records were dropped.
     public var isFenced: Bool {
         [.fenced, .purged, .purgedInFlight, .fatal, .state, .invalidProducerEpoch, .producerFenced].contains(code)
+    }
+
+    /// The principal lacks a right.
+    public var isAuthorization: Bool {
+        [.topicAuthorizationFailed, .groupAuthorizationFailed, .clusterAuthorizationFailed, .transactionalIDAuthorizationFailed].contains(
+            code)
     }
 
     public var isUnreachable: Bool { [.transport, .allBrokersDown, .timedOut, .messageTimedOut].contains(code) }

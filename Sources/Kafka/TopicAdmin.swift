@@ -40,6 +40,18 @@ public final class TopicAdmin {
         return (counts, Int(metadata.pointee.broker_cnt))
     }
 
+    /// The brokers that are up: id and `host:port`.
+    public func brokers() throws(KafkaError) -> [(id: Int32, address: String)] {
+        var metadata: UnsafePointer<rd_kafka_metadata>?
+        let error = rd_kafka_metadata(handle, 0, nil, &metadata, timeout)
+        guard error == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata else { throw KafkaError(error, "no broker answered") }
+        defer { rd_kafka_metadata_destroy(metadata) }
+        return (0..<Int(metadata.pointee.broker_cnt)).map { index in
+            let broker = metadata.pointee.brokers[index]
+            return (broker.id, "\(String(cString: broker.host)):\(broker.port)")
+        }.sorted { $0.0 < $1.0 }
+    }
+
     /// Creates topics; one that exists is left alone. Returns an error per topic that could not be made.
     public func create(_ topics: [TopicSpecification], replicationFactor: Int) throws(KafkaError) -> [String: KafkaError] {
         var reason = [CChar](repeating: 0, count: 512)
@@ -76,9 +88,18 @@ public final class TopicAdmin {
 
     /// The settings in force per topic.
     public func settings(of topics: [String]) throws(KafkaError) -> [String: [String: String]] {
-        var requests: [OpaquePointer?] = topics.map { rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, $0) }
+        try settings(RD_KAFKA_RESOURCE_TOPIC, topics)
+    }
+
+    /// The settings in force of one broker.
+    public func settings(ofBroker id: Int32) throws(KafkaError) -> [String: String] {
+        try settings(RD_KAFKA_RESOURCE_BROKER, [String(id)])[String(id)] ?? [:]
+    }
+
+    private func settings(_ kind: rd_kafka_ResourceType_t, _ names: [String]) throws(KafkaError) -> [String: [String: String]] {
+        var requests: [OpaquePointer?] = names.map { rd_kafka_ConfigResource_new(kind, $0) }
         defer { for request in requests { rd_kafka_ConfigResource_destroy(request) } }
-        return try run(RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, "read topic settings") { options, queue in
+        return try run(RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, "read settings") { options, queue in
             rd_kafka_DescribeConfigs(handle, &requests, requests.count, options, queue)
         } results: { event in
             var count = 0

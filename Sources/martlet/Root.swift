@@ -13,7 +13,7 @@ enum Root {
         ],
         children: [
             DevCommand.command, WorkerCommand.command, PublishCommand.command, EndpointCommands.command, ApplyCommand.command,
-            AttemptsCommand.command, DeadLetterCommands.command, ReplayCommand.command, TopicsCommands.command,
+            AttemptsCommand.command, DeadLetterCommands.command, ReplayCommand.command, TopicsCommands.command, DoctorCommand.command,
             ListenCommand.command, OtherCommands.config, OtherCommands.completion,
         ])
 }

@@ -20,6 +20,7 @@ import Testing
     @Test func aCrashLosesNothing() async throws { try await Scenarios.aCrashLosesNothing(nil) }
     @Test func parkedDeliveriesAreReplayed() async throws { try await Scenarios.parkedDeliveriesAreReplayed(nil) }
     @Test func replayFollowsWhatIsParkedLate() async throws { try await Scenarios.replayFollowsWhatIsParkedLate(nil) }
+    @Test func theDoctorFindsWhatIsWrong() async throws { try await Scenarios.theDoctorFindsWhatIsWrong(nil) }
     @Test func anOperatorSeesWhyAnEndpointFails() async throws { try await Scenarios.anOperatorSeesWhyAnEndpointFails(nil) }
     @Test func pastEventsReachANewEndpoint() async throws { try await Scenarios.pastEventsReachANewEndpoint(nil) }
 }
@@ -42,6 +43,7 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
     @Test func aCrashLosesNothing() async throws { try await Scenarios.aCrashLosesNothing(brokers) }
     @Test func parkedDeliveriesAreReplayed() async throws { try await Scenarios.parkedDeliveriesAreReplayed(brokers) }
     @Test func replayFollowsWhatIsParkedLate() async throws { try await Scenarios.replayFollowsWhatIsParkedLate(brokers) }
+    @Test func theDoctorFindsWhatIsWrong() async throws { try await Scenarios.theDoctorFindsWhatIsWrong(brokers) }
     @Test func anOperatorSeesWhyAnEndpointFails() async throws { try await Scenarios.anOperatorSeesWhyAnEndpointFails(brokers) }
     @Test func pastEventsReachANewEndpoint() async throws { try await Scenarios.pastEventsReachANewEndpoint(brokers) }
     @Test func anEventReplayGoesOnWhereItEnded() async throws { try await Scenarios.anEventReplayGoesOnWhereItEnded(brokers) }

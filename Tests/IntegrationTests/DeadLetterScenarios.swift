@@ -163,7 +163,10 @@ extension Scenarios {
     /// What an operator is told of a failing endpoint: its breaker, when it is probed, what waits; and what a test request brings.
     static func anOperatorSeesWhyAnEndpointFails(_ brokers: String?) async throws {
         try await run(brokers, answer: { path, _ in path == "/ep_bad" ? 503 : 200 }) { world in
-            let bad = world.endpoint("ep_bad") { $0.schedule = RetrySchedule(delaysMilliseconds: [60_000]) ?? .standard }
+            let bad = world.endpoint("ep_bad") {
+                // Not the operational events that its failing brings.
+                ($0.schedule, $0.types) = (RetrySchedule(delaysMilliseconds: [60_000]) ?? .standard, [.prefix("order")])
+            }
             try world.register([bad, world.endpoint("ep_good")])
             try world.start { $0.lane.breaker.openMilliseconds = 120_000 }
             try world.publish((0..<20).map { World.event("e\($0)") })
@@ -193,6 +196,49 @@ extension Scenarios {
             #expect(world.requests.count == before + 1 && world.requests.last?.isSigned == true)
             #expect(world.requests.last?.body.contains("martlet.test") == true)
             #expect(test(bad, EndpointURL.Rules()) == nil)
+        }
+    }
+
+    /// The doctor finds nothing wrong where nothing is, and leaves nothing behind; it names what is missing or set too low.
+    static func theDoctorFindsWhatIsWrong(_ brokers: String?) async throws {
+        try await run(brokers) { world in
+            func examine(_ topics: Topics) throws -> [Finding] {
+                var doctor = KafkaDoctor(world.kafka, topics, tiers: World.tiers)
+                try doctor.examine(probeWrites: true)
+                return doctor.findings
+            }
+            let healthy = try examine(world.topics)
+            #expect(!healthy.contains { $0.level == .wrong }, "\(healthy)")
+            for topic in [world.topics.deliveries, world.topics.deadLetters] {
+                #expect(try world.records(topic).isEmpty)
+            }
+            guard brokers != nil else {
+                // The embedded cluster tells no settings, and makes every topic that is asked for.
+                #expect(healthy.count { $0.level == .unchecked } == 2)
+                return
+            }
+            #expect(healthy.contains { $0.level == .ok && $0.area == "clock" })
+            #expect(healthy.contains { $0.level == .risk && $0.advice?.contains("offsets.retention.minutes=20160") == true })
+
+            let sick = Topics(prefix: world.topics.prefix + "sick.")
+            let made = sick.specifications(partitions: 4, replicationFactor: 1, tiers: World.tiers).filter { $0.name != sick.deadLetters }
+            let failures = try TopicAdmin(world.kafka).create(
+                made.map { topic in
+                    var settings = topic.settings
+                    if topic.name == sick.replay { settings["retention.ms"] = "3600000" }
+                    if topic.name == sick.deliveries { settings["message.timestamp.type"] = "CreateTime" }
+                    return .init(
+                        topic.name, partitions: topic.name == sick.health ? 2 : topic.partitions,
+                        settings: settings.map { ($0.key, $0.value) })
+                }, replicationFactor: 1)
+            #expect(failures.isEmpty)
+            let found = try examine(sick)
+            func finds(_ text: String, _ advice: String) -> Bool {
+                found.contains { $0.level == .wrong && $0.text.contains(text) && $0.advice?.contains(advice) == true }
+            }
+            #expect(finds("dlq is missing", "topics create"), "\(found)")
+            #expect(finds("health has 2 partitions", "topics grow"), "\(found)")
+            #expect(finds("replay keeps records for 1 h", "retention.ms"), "\(found)")
         }
     }
 }

@@ -36,6 +36,8 @@ struct BacklogTests {
         for (attempt, from, due) in [(0, 500, 900), (2, 300, 4_000), (1, 400, 800)] as [(Int, Int64, Int64)] {
             var headers = DeliveryHeaders()
             (headers.attempt, headers.ageFromMilliseconds, headers.dueMilliseconds) = (attempt, from, due)
+            headers.deliveryID = "dlv_\(from)"
+            backlog.add(headers)
             backlog.add(headers)
         }
         #expect(backlog.waiting == 3 && backlog.retrying == 2)

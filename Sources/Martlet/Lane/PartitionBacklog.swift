@@ -30,9 +30,12 @@ public struct EndpointBacklog: Sendable, Equatable {
     /// What the age of the oldest counts from, and when the next is due; Unix milliseconds.
     public var oldestMilliseconds: Int64?
     public var nextDueMilliseconds: Int64?
+    /// A record that was written again counts once, though its predecessor isn't committed yet.
+    private var seen: Set<Int> = []
     public init() {}
 
     public mutating func add(_ delivery: DeliveryHeaders) {
+        guard seen.insert(delivery.deliveryID.hashValue).inserted else { return }
         waiting += 1
         if delivery.attempt > 0 { retrying += 1 }
         oldestMilliseconds = min(oldestMilliseconds ?? .max, delivery.ageFromMilliseconds)
