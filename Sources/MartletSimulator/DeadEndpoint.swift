@@ -41,7 +41,7 @@ public struct DeadEndpoint {
         var endpoint = Endpoint(id: "ep_dead", url: "https://dead.martlet.dev/")
         endpoint.secrets = [.init(id: "s", createdMilliseconds: 0, plain: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
         core.advance(to: LaneTime(monotonic: now, wall: now))
-        core.registryChanged(.set(.readable(PreparedEndpoint(endpoint, rules: .init(), nowMilliseconds: now))))
+        core.registryChanged(.set(.readable(PreparedEndpoint(endpoint, rules: .init()))))
         core.registryAt(position: 1, freshAsOf: now)
         for topic in logs.indices { try? core.own(StreamID(topic: topic, partition: 0), committed: 0, metadata: "") }
         let row = Row(appended: now, facts: DeliveryFacts(endpointID: "ep_dead", ageFromMilliseconds: now, bytes: 1_000), writes: 0)

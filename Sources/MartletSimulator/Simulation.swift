@@ -199,7 +199,7 @@ public struct Simulation {
         let endpoint = endpoints[number]
         let entry =
             endpoint.deletedAt == nil
-            ? Registry.Entry.readable(PreparedEndpoint(endpoint.definition, rules: .init(), nowMilliseconds: now)) : nil
+            ? Registry.Entry.readable(PreparedEndpoint(endpoint.definition, rules: .init())) : nil
         registry.append((now, number, entry))
         note("registry: \(endpoint.id) \(entry == nil ? "deleted" : "v\(endpoint.definition.version) \(endpoint.definition.state)")")
     }

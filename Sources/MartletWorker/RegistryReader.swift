@@ -94,8 +94,7 @@ final class RegistryReader: Sendable {
         switch event {
         case .message(let message):
             let change = registry.apply(
-                offset: message.offset, key: message.key.map { Array($0) }, value: message.value, headers: message.headers,
-                nowMilliseconds: SystemClock.wallMilliseconds())
+                offset: message.offset, key: message.key.map { Array($0) }, value: message.value, headers: message.headers)
             if case .unreadable(let id, let reason, let entry) = change {
                 unreadableRecords.add()
                 let effect = entry == nil ? "ignored" : entry?.prepared == nil ? "treated as paused" : "its old version stays"

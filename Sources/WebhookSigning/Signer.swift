@@ -3,30 +3,45 @@ internal import Cryptography
 /// Signs deliveries as Standard Webhooks says, over `{id}.{timestamp}.{body}`, with every secret it holds: the newest first, `v1` before
 /// `v1a`. Keys are prepared once; a signer is immutable and shared freely.
 public final class Signer: Sendable {
-    private let hmac: [HMACSHA256]
-    private let ed25519: [Ed25519]
+    /// A prepared key, and the second from which on it signs no more.
+    private struct Key<Prepared: Sendable>: Sendable {
+        var prepared: Prepared
+        var expires: Int64
+    }
+    private let hmac: [Key<HMACSHA256>]
+    private let ed25519: [Key<Ed25519>]
+
+    /// A secret, and the Unix second from which on it signs no more; nil: never.
+    public typealias Dated = (secret: Secret, expires: Int64?)
 
     /// `secrets`: newest first. Those that only verify are passed over.
-    public init(secrets: [Secret]) {
-        hmac = secrets.filter { $0.kind == .hmac }.map { HMACSHA256(key: $0.bytes) }
-        ed25519 = secrets.filter { $0.kind == .ed25519 }.compactMap { Ed25519(seed: $0.bytes) }
+    public init(_ secrets: [Dated]) {
+        hmac = secrets.filter { $0.secret.kind == .hmac }.map {
+            Key(prepared: HMACSHA256(key: $0.secret.bytes), expires: $0.expires ?? .max)
+        }
+        ed25519 = secrets.filter { $0.secret.kind == .ed25519 }.compactMap { dated in
+            Ed25519(seed: dated.secret.bytes).map { Key(prepared: $0, expires: dated.expires ?? .max) }
+        }
     }
 
-    public var isEmpty: Bool { hmac.isEmpty && ed25519.isEmpty }
+    public convenience init(secrets: [Secret]) { self.init(secrets.map { ($0, nil) }) }
+
+    /// Whether it signs for ever: with at least one secret that doesn't expire.
+    public var isLasting: Bool { hmac.contains { $0.expires == .max } || ed25519.contains { $0.expires == .max } }
 
     /// The value of `webhook-signature`. `timestamp`: Unix seconds of this attempt.
     public func signature(id: String, timestamp: Int64, body: UnsafeRawBufferPointer) -> String {
         let head = Array("\(id).\(timestamp).".utf8)
         var out: [UInt8] = []
         head.withUnsafeBytes { head in
-            for key in hmac {
+            for key in hmac where key.expires > timestamp {
                 if !out.isEmpty { out.append(0x20) }
                 out += "v1,".utf8
-                Base64.append(key.code(head, body), to: &out)
+                Base64.append(key.prepared.code(head, body), to: &out)
             }
         }
-        for key in ed25519 {
-            guard let code = key.sign(head + Array(body)) else { continue }
+        for key in ed25519 where key.expires > timestamp {
+            guard let code = key.prepared.sign(head + Array(body)) else { continue }
             if !out.isEmpty { out.append(0x20) }
             out += "v1a,".utf8
             Base64.append(code, to: &out)

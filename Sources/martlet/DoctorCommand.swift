@@ -71,7 +71,6 @@ enum DoctorCommand {
     }
 
     private static func endpoints(_ rows: [RegistryStore.Row], _ rules: EndpointURL.Rules) -> [Finding] {
-        let now = SystemClock.wallMilliseconds()
         var findings: [Finding] = []
         for row in rows {
             guard let endpoint = row.endpoint else {
@@ -81,7 +80,7 @@ enum DoctorCommand {
                         advice: "run the version that wrote it, or write it again"))
                 continue
             }
-            guard let refusal = PreparedEndpoint(endpoint, rules: rules, nowMilliseconds: now).refusal else { continue }
+            guard let refusal = PreparedEndpoint(endpoint, rules: rules).refusal else { continue }
             findings.append(
                 Finding(
                     .wrong, "endpoints", "'\(endpoint.id)' can't be delivered to: \(refusal)",

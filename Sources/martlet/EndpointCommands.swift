@@ -21,7 +21,7 @@ enum EndpointCommands {
         "endpoint", "Registers and manages the endpoints that receive deliveries.",
         children: [
             create, list, show, update, state("enable", .enabled), state("disable", .disabled), state("pause", .paused),
-            EndpointTestCommand.command, EndpointHealthCommand.command, delete,
+            rotateSecret, EndpointTestCommand.command, EndpointHealthCommand.command, delete,
         ])
 
     private static let create: Command = Command(
@@ -156,6 +156,33 @@ enum EndpointCommands {
         }
     }
 
+    private static let rotateSecret: Command = Command(
+        "rotate-secret", "Makes a new signing secret, and prints it this once; the old one signs beside it for a while.",
+        flags: [
+            Flag("grace", "DURATION", "how long the old secret goes on signing, 0s to 7d", default: "24h"),
+            Flag("secret", "SECRET", "the new secret (whsec_... or whsk_...); made when none is given", secret: true), expectVersion,
+            Settings.output,
+        ] + Settings.urlRules + Settings.connection,
+        positionals: [id],
+        examples: [
+            ("receivers take the new one within a day", "martlet endpoint rotate-secret ep_test -b localhost:9092"),
+            ("the old one is known to others", "martlet endpoint rotate-secret ep_test -b localhost:9092 --grace 0s"),
+        ]
+    ) { arguments in
+        let grace = try arguments.milliseconds("grace") ?? 86_400_000
+        guard (0...Endpoint.graceLimitMilliseconds).contains(grace) else {
+            throw arguments.bad("grace", arguments.text("grace") ?? "", "a duration from 0s to 7d")
+        }
+        let given = arguments.text("secret")
+        let changed = try change(arguments) { endpoint, now in
+            let new = Endpoint.StoredSecret(id: "s\(now)-1", createdMilliseconds: now, plain: given ?? Secret.generate())
+            endpoint.rotateSecret(to: new, graceMilliseconds: grace, nowMilliseconds: now)
+            try validate(endpoint, arguments)
+        }
+        print(changed, arguments, reveal: false, only: changed.secrets.first?.id)
+        return 0
+    }
+
     private static let delete: Command = Command(
         "delete", "Removes an endpoint; what is still under way to it goes to the dead-letter topic.",
         flags: [expectVersion, dryRun] + Settings.connection, positionals: [id],
@@ -222,9 +249,9 @@ enum EndpointCommands {
             ?? .object([.init("id", .string(row.id)), .init("unreadable", .string(row.problem ?? ""))])
     }
 
-    private static func print(_ endpoint: Endpoint, _ arguments: Arguments, reveal: Bool) {
+    private static func print(_ endpoint: Endpoint, _ arguments: Arguments, reveal: Bool, only: String? = nil) {
         let terminal = Terminal(arguments)
-        let json = endpoint.json(revealSecrets: reveal)
+        let json = endpoint.json(revealSecrets: reveal, only: only)
         if arguments.text("output") == "json" { return terminal.print(json.prettyText) }
         for member in json.members ?? [] where member.name != "v" {
             let text: String

@@ -26,7 +26,7 @@ enum EndpointTestCommand {
         let rules = try Settings.rules(arguments)
         guard let row = try EndpointCommands.store(arguments).load()[wanted] else { throw EndpointCommands.notFound(wanted) }
         guard let endpoint = row.endpoint else { throw CommandFailure(1, "the record of '\(wanted)' can't be read: \(row.problem ?? "")") }
-        let prepared = PreparedEndpoint(endpoint, rules: rules, nowMilliseconds: SystemClock.wallMilliseconds())
+        let prepared = PreparedEndpoint(endpoint, rules: rules)
         var transport = CurlTransport.Configuration(addresses: rules.addresses)
         transport.caBundlePath = arguments.text("ca-bundle") ?? transport.caBundlePath
         let event = try event(endpoint, arguments)

@@ -188,7 +188,7 @@ extension Scenarios {
             let rules = EndpointURL.Rules(
                 allowHTTP: true, addresses: AddressPolicy(allowed: [Network("127.0.0.0/8")].compactMap(\.self)))
             func test(_ endpoint: Endpoint, _ rules: EndpointURL.Rules) -> EndpointTrial.Exchange? {
-                EndpointTrial(PreparedEndpoint(endpoint, rules: rules, nowMilliseconds: 0), .init(addresses: rules.addresses))
+                EndpointTrial(PreparedEndpoint(endpoint, rules: rules), .init(addresses: rules.addresses))
                     .send(World.event("test", type: "martlet.test"))
             }
             let before = world.requests.count

@@ -1,3 +1,4 @@
+import Foundation
 import HTTPDelivery
 import JSON
 import Martlet
@@ -45,7 +46,7 @@ struct DeliveryRequestTests {
         var endpoint = Endpoint(id: "ep_1", url: "https://example.com/hook")
         endpoint.secrets = [.init(id: "s", createdMilliseconds: 0, plain: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
         change(&endpoint)
-        return PreparedEndpoint(endpoint, rules: .init(), nowMilliseconds: 1_000)
+        return PreparedEndpoint(endpoint, rules: .init())
     }
 
     static func headers(_ prepared: PreparedEndpoint, _ delivery: DeliveryHeaders, body: String = "{}") -> [String: String] {
@@ -147,5 +148,81 @@ struct AttemptRecordTests {
         _ = try Self.record(HTTPResult(token: 0, status: 500, excerpt: hostile), .retry(atMilliseconds: 1))
         let split = try Self.record(HTTPResult(token: 0, status: 500, excerpt: [0xff, 0xc3]), .retry(atMilliseconds: 1))
         #expect(split["responseExcerpt"]?.stringValue == "\u{fffd}\u{fffd}")
+    }
+}
+
+/// The part of JSON Schema that docs/attempt.schema.json uses.
+private struct Schema {
+    let json: JSONValue
+    init(_ json: JSONValue) { self.json = json }
+
+    /// Every way in which `value` breaks it.
+    func breaches(_ value: JSONValue, at path: String = "$") -> [String] {
+        var found: [String] = []
+        if let constant = json["const"], constant != value { found.append("\(path) isn't \(constant.text)") }
+        if let choices = json["enum"]?.arrayValue, !choices.contains(value) { found.append("\(path): \(value.text) isn't a choice") }
+        let types = json["type"]?.arrayValue ?? json["type"].map { [$0] } ?? []
+        if !types.isEmpty, !types.contains(where: { Self.has($0.stringValue ?? "", value) }) { found.append("\(path) is \(value.kind)") }
+        if let number = value.intValue {
+            if let least = json["minimum"]?.intValue, number < least { found.append("\(path) is below \(least)") }
+            if let most = json["maximum"]?.intValue, number > most { found.append("\(path) is above \(most)") }
+        }
+        guard let members = value.members else { return found }
+        for name in json["required"]?.arrayValue ?? [] where value[name.stringValue ?? ""] == nil {
+            found.append("\(path) lacks \(name.text)")
+        }
+        for member in members {
+            if let schema = json["properties"]?[member.name] {
+                found += Schema(schema).breaches(member.value, at: "\(path).\(member.name)")
+            } else if json["additionalProperties"] == .bool(false) {
+                found.append("\(path).\(member.name) isn't in the schema")
+            }
+        }
+        return found
+    }
+
+    private static func has(_ type: String, _ value: JSONValue) -> Bool {
+        switch type {
+        case "string": value.stringValue != nil
+        case "integer": value.intValue != nil
+        case "null": value.isNull
+        case "object": value.members != nil
+        default: false
+        }
+    }
+}
+
+struct AttemptSchemaTests {
+    private static func schema() throws -> Schema {
+        let page = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../docs/attempt.schema.json")
+        return Schema(try JSONValue.parse(Array(try Data(contentsOf: page))))
+    }
+
+    @Test func everyRecordFollowsTheSchema() throws {
+        let schema = try Self.schema()
+        let verdicts: [AttemptVerdict] = [.delivered, .retry(atMilliseconds: 7)] + DeadReason.allCases.map { .dead($0) }
+        var timings = Timings(total: 5_000)
+        (timings.dns, timings.connect, timings.tls, timings.firstByte) = (1_000, 2_000, 3_000, 4_000)
+        var results = ErrorClass.allCases.map { HTTPResult(token: 0, error: ($0, "text"), timings: timings) }
+        results += [100, 200, 503, 999].map { HTTPResult(token: 0, status: $0, excerpt: [0xff, 0, 0x41]) }
+        for verdict in verdicts {
+            for result in results {
+                let breaches = schema.breaches(try AttemptRecordTests.record(result, verdict))
+                #expect(breaches.isEmpty, "\(breaches)")
+            }
+        }
+    }
+
+    @Test func theSchemaRefusesWhatIsNoRecord() throws {
+        let schema = try Self.schema()
+        let good = try AttemptRecordTests.record(HTTPResult(token: 0, status: 200), .delivered)
+        for (name, value) in [
+            ("v", .integer(2)), ("attempt", .integer(0)), ("outcome", "maybe"), ("errorClass", "bad"), ("status", "200"), ("more", .null),
+            ("durationMs", .object([])),
+        ] as [(String, JSONValue)] {
+            var bad = good
+            bad[name] = value
+            #expect(!schema.breaches(bad).isEmpty, "\(name)")
+        }
     }
 }

@@ -34,7 +34,7 @@ struct LaneTests {
             endpoint.secrets = [.init(id: "s", createdMilliseconds: 0, plain: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
             endpoint.version = version
             change(&endpoint)
-            core.registryChanged(.set(.readable(PreparedEndpoint(endpoint, rules: .init(), nowMilliseconds: 0))))
+            core.registryChanged(.set(.readable(PreparedEndpoint(endpoint, rules: .init()))))
         }
 
         mutating func pass(_ milliseconds: Int64) {

@@ -3,6 +3,7 @@ import JSON
 import Kafka
 import Martlet
 import Testing
+import WebhookSigning
 
 struct TypePatternTests {
     @Test(arguments: [
@@ -97,7 +98,7 @@ struct RegistryTests {
         _ registry: inout Registry, _ offset: Int64, _ id: String, _ value: String?, headers: [(name: String, value: [UInt8])] = []
     ) -> Registry.Change {
         func run(_ bytes: UnsafeRawBufferPointer?) -> Registry.Change {
-            registry.apply(offset: offset, key: Array(id.utf8), value: bytes, headers: headers, nowMilliseconds: 0)
+            registry.apply(offset: offset, key: Array(id.utf8), value: bytes, headers: headers)
         }
         guard let value else { return run(nil) }
         return Array(value.utf8).withUnsafeBytes { run($0) }
@@ -154,4 +155,42 @@ struct PartitioningTests {
             ("4", 0x5a4b_5ca1), ("PreAmbleWillBeRemoved,ThePrePartThatIs", 0x7842_4f1c),
         ] as [(String, UInt32)])
     func murmur2(_ key: String, _ hash: UInt32) { #expect(Murmur2.hash(Array(key.utf8)) == hash) }
+}
+
+struct RotationTests {
+    @Test func theOldSecretSignsBesideTheNewUntilItsGraceIsOver() throws {
+        let (old, new) = (Secret.generate(), Secret.generate())
+        var endpoint = Endpoint(id: "ep_1", url: "https://receiver.example.com/")
+        endpoint.secrets = [
+            .init(id: "old", createdMilliseconds: 0, plain: old),
+            .init(id: "gone", createdMilliseconds: 0, expiresMilliseconds: 99_000, plain: Secret.generate()),
+        ]
+        endpoint.rotateSecret(
+            to: .init(id: "new", createdMilliseconds: 100_000, plain: new), graceMilliseconds: 50_000, nowMilliseconds: 100_000)
+        #expect(endpoint.secrets.map(\.id) == ["new", "old"])
+        #expect(endpoint.secrets.map(\.expiresMilliseconds) == [nil, 150_000])
+        let prepared = PreparedEndpoint(endpoint, rules: .init())
+        #expect(prepared.refusal == nil)
+        func signatures(at seconds: Int64) -> [String] {
+            Array("{}".utf8).withUnsafeBytes { prepared.signer.signature(id: "m", timestamp: seconds, body: $0) }
+                .split(separator: " ").map(String.init)
+        }
+        func verifies(_ secret: String, _ signature: String, at seconds: Int64) throws -> Bool {
+            Verifier(secrets: [try Secret(secret)]).verify(
+                id: "m", timestamp: String(seconds), signature: signature, body: Array("{}".utf8), nowSeconds: seconds) == .valid
+        }
+        let during = signatures(at: 149)
+        #expect(during.count == 2)
+        #expect(try verifies(new, during[0], at: 149) && verifies(old, during[1], at: 149))
+        let after = signatures(at: 150)
+        #expect(after.count == 1)
+        #expect(try verifies(new, after[0], at: 150))
+    }
+
+    @Test func anEndpointWhoseSecretsAllExpireIsRefused() {
+        var endpoint = Endpoint(id: "ep_1", url: "https://receiver.example.com/")
+        endpoint.secrets = [.init(id: "s", createdMilliseconds: 0, expiresMilliseconds: .max - 1, plain: Secret.generate())]
+        #expect(PreparedEndpoint(endpoint, rules: .init()).refusal?.contains("unsigned") == true)
+        #expect(throws: Endpoint.Invalid.self) { try endpoint.validate(rules: .init()) }
+    }
 }

@@ -58,6 +58,20 @@ public struct Endpoint: Sendable, Equatable {
     /// from there.
     public static let strictMaxAgeLimitMilliseconds = Topics.laneRetentionMilliseconds / 4 * 3
 
+    /// The longest that a replaced secret may go on signing: seven days.
+    public static let graceLimitMilliseconds: Int64 = 7 * 86_400_000
+
+    /// `new` signs from now on; the others beside it until `grace` is over, or until they end anyway.
+    public mutating func rotateSecret(to new: StoredSecret, graceMilliseconds grace: Int64, nowMilliseconds now: Int64) {
+        let old = secrets.compactMap { secret -> StoredSecret? in
+            var secret = secret
+            let end = min(secret.expiresMilliseconds ?? .max, now + grace)
+            secret.expiresMilliseconds = end
+            return end > now ? secret : nil
+        }
+        secrets = [new] + old
+    }
+
     public func matches(type: String) -> Bool { types.contains { $0.matches(type) } }
 }
 
@@ -126,18 +140,22 @@ public final class PreparedEndpoint: Sendable {
     public let refusal: String?
     /// Without query and user info, for records and logs; empty without a URL.
     public let redactedURL: String
-    /// Never empty where `refusal` is nil: nothing is sent unsigned.
+    /// Lasting where `refusal` is nil: nothing is sent unsigned.
     public let signer: Signer
     /// To tell hosts apart.
     public let hostHash: UInt64
 
-    public init(_ endpoint: Endpoint, rules: EndpointURL.Rules, nowMilliseconds: Int64) {
+    public init(_ endpoint: Endpoint, rules: EndpointURL.Rules) {
         self.endpoint = endpoint
-        let valid = endpoint.secrets.filter { ($0.expiresMilliseconds ?? .max) > nowMilliseconds }
-        signer = Signer(secrets: valid.compactMap { try? Secret($0.plain) })
+        signer = Signer(
+            endpoint.secrets.compactMap { stored in
+                (try? Secret(stored.plain)).map { ($0, stored.expiresMilliseconds.map { $0 / 1_000 }) }
+            })
         do throws(EndpointURL.Refusal) {
             url = try EndpointURL(endpoint.url, rules: rules)
-            refusal = HeaderRules.firstRefusal(endpoint.headers) ?? (signer.isEmpty ? "the endpoint has no usable signing secret" : nil)
+            refusal =
+                HeaderRules.firstRefusal(endpoint.headers)
+                ?? (signer.isLasting ? nil : "the endpoint has no signing secret, or all of them expire: nothing is sent unsigned")
         } catch {
             url = nil
             refusal = error.description

@@ -144,11 +144,14 @@ extension Endpoint {
                     + "its backlog is read again from the log, which keeps 14 days")
         }
         guard secrets.count <= 10 else { throw Invalid("secrets", "at most 10 secrets") }
+        guard secrets.isEmpty || secrets.contains(where: { $0.expiresMilliseconds == nil }) else {
+            throw Invalid("secrets", "at least one must not expire: nothing is sent unsigned")
+        }
         if (description?.utf8.count ?? 0) > 1_024 { throw Invalid("description", "at most 1024 bytes") }
     }
 
-    /// `reveal`: with the secrets in plain, as the topic needs them; without, their ids only.
-    public func json(revealSecrets reveal: Bool) -> JSONValue {
+    /// `reveal`: with the secrets in plain, as the topic needs them; without, their ids only, but for the secret `only`.
+    public func json(revealSecrets reveal: Bool, only: String? = nil) -> JSONValue {
         var members: [JSONValue.Member] = [
             .init("v", .integer(1)), .init("id", .string(id)), .init("tenant", .string(tenant)), .init("url", .string(url)),
         ]
@@ -157,7 +160,7 @@ extension Endpoint {
         add("types", .array(types.map { .string($0.description) }))
         add("state", .string(state.rawValue))
         add("reason", reason.map { .string($0) })
-        add("secrets", .array(secrets.map { $0.json(reveal: reveal) }))
+        add("secrets", .array(secrets.map { $0.json(reveal: reveal || $0.id == only) }))
         add("signature", "standard")
         add("headers", .object(headers.map { .init($0.name, .string(reveal ? $0.value : "***")) }))
         add("bodyFormat", .string(bodyFormat.rawValue))

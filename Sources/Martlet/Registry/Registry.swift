@@ -50,7 +50,7 @@ public struct Registry: Sendable {
     public mutating func advance(to offset: Int64) { position = max(position, offset) }
 
     public mutating func apply(
-        offset: Int64, key: [UInt8]?, value: UnsafeRawBufferPointer?, headers: [(name: String, value: [UInt8])], nowMilliseconds: Int64
+        offset: Int64, key: [UInt8]?, value: UnsafeRawBufferPointer?, headers: [(name: String, value: [UInt8])]
     ) -> Change {
         position = max(position, offset + 1)
         guard let key, let id = String(validating: key, as: UTF8.self), Identifiers.isName(id) else {
@@ -63,7 +63,7 @@ public struct Registry: Sendable {
         do {
             let endpoint = try decode(value)
             guard endpoint.id == id else { throw Endpoint.Invalid("id", "differs from the record's key") }
-            let entry = Entry.readable(PreparedEndpoint(endpoint, rules: rules, nowMilliseconds: nowMilliseconds))
+            let entry = Entry.readable(PreparedEndpoint(endpoint, rules: rules))
             put(entry)
             return .set(entry)
         } catch {
