@@ -69,14 +69,14 @@ let package = Package(
         tests("JSONTests", ["JSON", "YAML"]),
         tests("OperatorToolsTests", ["ArgumentParsing", "Logging", "Metrics", "JSON"]),
         tests("HTTPDeliveryTests", ["HTTPDelivery", "HTTPServing", "EventLoop"]),
-        tests("MartletTests", ["Martlet", "HTTPDelivery", "JSON", "WebhookSigning", "Kafka"]),
+        tests("MartletTests", ["Martlet", "HTTPDelivery", "JSON", "WebhookSigning", "Kafka", "Cryptography"]),
         tests("MartletSimulatorTests", ["MartletSimulator", "martlet-simulate"]),
         tests("KafkaTests", ["Kafka", "EventLoop"]),
         tests(
             "IntegrationTests",
             [
                 "MartletWorker", "MartletProducer", "Martlet", "Kafka", "HTTPDelivery", "HTTPServing", "WebhookSigning", "EventLoop",
-                "JSON", "Logging", "martlet",
+                "JSON", "Logging", "Cryptography", "martlet",
             ]),
         tests("CommandLineTests", ["martlet"]),
         tests("WebhookSigningTests", ["WebhookSigning", "JSON"], resources: [.copy("vectors.json")]),

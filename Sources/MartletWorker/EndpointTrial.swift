@@ -49,7 +49,7 @@ public struct EndpointTrial: Sendable {
         while true {
             sender.drain { result = $0 }
             if let result {
-                return Exchange(headers: headers, ownHeaders: prepared.endpoint.headers.count, body: delivery.body, result: result)
+                return Exchange(headers: headers, ownHeaders: prepared.headers.count, body: delivery.body, result: result)
             }
             let now = SystemClock.monotonicMicroseconds()
             let wait = sender.nextDeadlineMicroseconds.map { max(0, Int(($0 - now + 999) / 1_000)) } ?? 1_000

@@ -45,7 +45,7 @@ final class RegistryReader: Sendable {
     private func run() {
         let log = configuration.log.with("part", "registry")
         let at = TopicPartition(configuration.topics.endpoints, 0)
-        var registry = Registry(rules: configuration.urlRules)
+        var registry = Registry(rules: configuration.urlRules, keys: configuration.keys)
         while !shouldStop {
             do {
                 let reader = try TopicReader(configuration.kafka)

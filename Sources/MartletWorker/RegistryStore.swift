@@ -27,7 +27,12 @@ public struct RegistryStore: Sendable {
     private let kafka: KafkaSettings
     private let topics: Topics
 
-    public init(_ kafka: KafkaSettings, _ topics: Topics) { (self.kafka, self.topics) = (kafka, topics) }
+    private let keys: KeyRing
+
+    /// `keys`: the first one seals what is written.
+    public init(_ kafka: KafkaSettings, _ topics: Topics, keys: KeyRing = KeyRing()) {
+        (self.kafka, self.topics, self.keys) = (kafka, topics, keys)
+    }
 
     /// All endpoints as they are now, in the order of their ids.
     public func load() throws -> [String: Row] {
@@ -70,8 +75,10 @@ public struct RegistryStore: Sendable {
         quiet.log = { _, _ in }
         let producer = try Producer(quiet, options)
         try producer.initTransactions()
-        let writes = try decide(try load())
+        let rows = try load()
+        let writes = try decide(rows)
         guard !writes.isEmpty else { return [] }
+        try checkSealing(writes, rows)
         try producer.beginTransaction()
         do {
             for (index, write) in writes.enumerated() {
@@ -95,6 +102,17 @@ public struct RegistryStore: Sendable {
         return writes
     }
 
+    /// Where secrets are sealed, none may slip in in plain.
+    private func checkSealing(_ writes: [Write], _ rows: [String: Row]) throws {
+        guard keys.isEmpty, let key = rows.values.compactMap({ $0.endpoint?.keyIDs.min() }).min() else { return }
+        for case .put(let endpoint) in writes where endpoint.hasPlainSecrets {
+            throw Endpoint.Invalid(
+                "secrets",
+                "'\(endpoint.id)' would be written in plain, but this registry's secrets are sealed, as with the key '\(key)'; give --key-file or --secret-keys"
+            )
+        }
+    }
+
     private func drain(_ producer: Producer, waitMilliseconds: Int) throws {
         var refused: KafkaError?
         producer.drainReports(waitMilliseconds: waitMilliseconds) { if let error = $0.error { refused = error } }
@@ -106,7 +124,7 @@ public struct RegistryStore: Sendable {
         case .put(let endpoint):
             OutgoingRecord(
                 topic: topics.endpoints, partition: 0, key: Array(endpoint.id.utf8),
-                value: Array(endpoint.json(revealSecrets: true).text.utf8),
+                value: Array(endpoint.sealed(keys).json(revealSecrets: true).text.utf8),
                 headers: endpoint.recordHeaders)
         case .delete(let id): OutgoingRecord(topic: topics.endpoints, partition: 0, key: Array(id.utf8), value: nil)
         }

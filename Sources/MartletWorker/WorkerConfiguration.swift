@@ -19,6 +19,8 @@ public struct WorkerConfiguration: Sendable {
     /// Topics to fan out, beside `martlet.events`; a name that starts with `^` is a regular expression.
     public var inputTopics: [String] = []
     public var urlRules = EndpointURL.Rules()
+    /// What sealed secrets are opened with.
+    public var keys = KeyRing()
     public var lane = LaneSettings()
     public var sessionTimeoutMilliseconds: Int64 = 45_000
     public var drainMilliseconds: Int64 = 25_000

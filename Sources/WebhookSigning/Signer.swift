@@ -1,36 +1,124 @@
 internal import Cryptography
 
-/// Signs deliveries as Standard Webhooks says, over `{id}.{timestamp}.{body}`, with every secret it holds: the newest first, `v1` before
-/// `v1a`. Keys are prepared once; a signer is immutable and shared freely.
+/// How a delivery proves where it comes from. Each scheme is one header.
+///
+/// | scheme | header | value |
+/// |---|---|---|
+/// | `standard` | `webhook-signature` | Standard Webhooks: `v1,` and base64 of HMAC-SHA256, `v1a,` and base64 of ed25519, over `{id}.{timestamp}.{body}`; one per secret |
+/// | `github` | `X-Hub-Signature-256` | `sha256=` and hex of HMAC-SHA256 over the body, with the newest secret |
+/// | `shopify` | `X-Shopify-Hmac-Sha256` | base64 of HMAC-SHA256 over the body, with the newest secret |
+/// | `stripe` | `Stripe-Signature` | `t=` timestamp, and `v1=` hex of HMAC-SHA256 over `{timestamp}.{body}` per secret |
+/// | `static:NAME` | NAME | the newest secret itself |
+///
+/// The keys of all but `standard` are the bytes of the secret's text.
+public enum SignatureScheme: Sendable, Equatable, CustomStringConvertible {
+    case standard, github, shopify, stripe
+    case staticHeader(String)
+
+    public init?(_ text: String) {
+        switch text {
+        case "standard": self = .standard
+        case "github": self = .github
+        case "shopify": self = .shopify
+        case "stripe": self = .stripe
+        case let other where other.hasPrefix("static:") && other.utf8.count > 7: self = .staticHeader(String(other.dropFirst(7)))
+        default: return nil
+        }
+    }
+
+    public var description: String {
+        switch self {
+        case .standard: "standard"
+        case .github: "github"
+        case .shopify: "shopify"
+        case .stripe: "stripe"
+        case .staticHeader(let name): "static:" + name
+        }
+    }
+
+    public var headerName: String {
+        switch self {
+        case .standard: "webhook-signature"
+        case .github: "X-Hub-Signature-256"
+        case .shopify: "X-Shopify-Hmac-Sha256"
+        case .stripe: "Stripe-Signature"
+        case .staticHeader(let name): name
+        }
+    }
+
+    /// Whether a replaced secret can sign beside the new one.
+    public var takesSeveralSecrets: Bool { self == .standard || self == .stripe }
+
+    /// Why the text can't be a secret of this scheme; nil: it can.
+    public func refusal(ofSecret text: String) -> String? {
+        guard self == .standard else {
+            let isPlain = (8...256).contains(text.utf8.count) && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f }
+            return isPlain ? nil : "a secret of the scheme '\(self)' has 8 to 256 visible ASCII characters"
+        }
+        do { return try Secret(text).canSign ? nil : "a whpk_ key only verifies; give a whsec_ secret or a whsk_ key" } catch {
+            return error.description
+        }
+    }
+}
+
+/// Signs deliveries with every secret it holds, the newest first. Keys are prepared once; a signer is immutable and shared freely.
 public final class Signer: Sendable {
-    /// A prepared key, and the second from which on it signs no more.
+    /// A prepared key, and the Unix second from which on it signs no more.
     private struct Key<Prepared: Sendable>: Sendable {
         var prepared: Prepared
         var expires: Int64
     }
+    public let scheme: SignatureScheme
     private let hmac: [Key<HMACSHA256>]
     private let ed25519: [Key<Ed25519>]
+    private let texts: [Key<String>]
 
-    /// A secret, and the Unix second from which on it signs no more; nil: never.
-    public typealias Dated = (secret: Secret, expires: Int64?)
+    /// A secret's text, and the Unix second from which on it signs no more; nil: never.
+    public typealias Dated = (text: String, expires: Int64?)
 
-    /// `secrets`: newest first. Those that only verify are passed over.
-    public init(_ secrets: [Dated]) {
-        hmac = secrets.filter { $0.secret.kind == .hmac }.map {
-            Key(prepared: HMACSHA256(key: $0.secret.bytes), expires: $0.expires ?? .max)
-        }
-        ed25519 = secrets.filter { $0.secret.kind == .ed25519 }.compactMap { dated in
-            Ed25519(seed: dated.secret.bytes).map { Key(prepared: $0, expires: dated.expires ?? .max) }
+    /// `secrets`: newest first. Those that don't fit the scheme are passed over.
+    public init(_ secrets: [Dated], scheme: SignatureScheme = .standard) {
+        self.scheme = scheme
+        let fitting = secrets.filter { scheme.refusal(ofSecret: $0.text) == nil }.map { (text: $0.text, expires: $0.expires ?? .max) }
+        switch scheme {
+        case .standard:
+            let parsed = fitting.compactMap { dated in (try? Secret(dated.text)).map { (secret: $0, expires: dated.expires) } }
+            hmac = parsed.filter { $0.secret.kind == .hmac }.map { Key(prepared: HMACSHA256(key: $0.secret.bytes), expires: $0.expires) }
+            ed25519 = parsed.filter { $0.secret.kind == .ed25519 }.compactMap { dated in
+                Ed25519(seed: dated.secret.bytes).map { Key(prepared: $0, expires: dated.expires) }
+            }
+            texts = []
+        case .github, .shopify, .stripe:
+            hmac = fitting.map { Key(prepared: HMACSHA256(key: Array($0.text.utf8)), expires: $0.expires) }
+            (ed25519, texts) = ([], [])
+        case .staticHeader:
+            (hmac, ed25519) = ([], [])
+            texts = fitting.map { Key(prepared: $0.text, expires: $0.expires) }
         }
     }
 
-    public convenience init(secrets: [Secret]) { self.init(secrets.map { ($0, nil) }) }
+    public convenience init(secrets: [String]) { self.init(secrets.map { ($0, nil) }) }
 
     /// Whether it signs for ever: with at least one secret that doesn't expire.
-    public var isLasting: Bool { hmac.contains { $0.expires == .max } || ed25519.contains { $0.expires == .max } }
+    public var isLasting: Bool {
+        hmac.contains { $0.expires == .max } || ed25519.contains { $0.expires == .max } || texts.contains { $0.expires == .max }
+    }
 
-    /// The value of `webhook-signature`. `timestamp`: Unix seconds of this attempt.
+    /// The value of the scheme's header. `timestamp`: Unix seconds of this attempt.
     public func signature(id: String, timestamp: Int64, body: UnsafeRawBufferPointer) -> String {
+        switch scheme {
+        case .standard: standard(id, timestamp, body)
+        case .github: "sha256=" + (newest.map { Hex.encode($0.code(body)) } ?? "")
+        case .shopify: newest.map { Base64.encode($0.code(body)) } ?? ""
+        case .stripe: stripe(timestamp, body)
+        case .staticHeader: texts.first { $0.expires > timestamp }?.prepared ?? ""
+        }
+    }
+
+    /// The newest secret, which is the last to expire.
+    private var newest: HMACSHA256? { hmac.first?.prepared }
+
+    private func standard(_ id: String, _ timestamp: Int64, _ body: UnsafeRawBufferPointer) -> String {
         let head = Array("\(id).\(timestamp).".utf8)
         var out: [UInt8] = []
         head.withUnsafeBytes { head in
@@ -47,6 +135,13 @@ public final class Signer: Sendable {
             Base64.append(code, to: &out)
         }
         return String(decoding: out, as: UTF8.self)
+    }
+
+    private func stripe(_ timestamp: Int64, _ body: UnsafeRawBufferPointer) -> String {
+        Array("\(timestamp).".utf8).withUnsafeBytes { head in
+            hmac.filter { $0.expires > timestamp }
+                .reduce("t=\(timestamp)") { $0 + ",v1=" + Hex.encode($1.prepared.code(head, body)) }
+        }
     }
 }
 

@@ -16,18 +16,20 @@ enum ApplyCommand {
             Flag("file", short: "f", "FILE", "the endpoints; - is standard input"),
             Flag("dry-run", "shows the differences and writes nothing"),
             Flag("prune", "removes endpoints that the file doesn't name"),
-        ] + Settings.urlRules + Settings.connection,
+        ] + Settings.urlRules + Settings.keys + Settings.connection,
         examples: [("see what would change", "martlet apply -f endpoints.yaml -b localhost:9092 --dry-run")]
     ) { arguments in
         let terminal = Terminal(arguments)
         let wanted = try read(try arguments.required("file"), arguments)
         let store = try EndpointCommands.store(arguments)
+        let keys = try Settings.keyRing(arguments)
         var plan = Plan()
         if arguments.isOn("dry-run") {
-            plan = try Plan(wanted, try store.load(), prune: arguments.isOn("prune"), nowMilliseconds: SystemClock.wallMilliseconds())
+            plan = try Plan(
+                wanted, try store.load(), keys: keys, prune: arguments.isOn("prune"), nowMilliseconds: SystemClock.wallMilliseconds())
         } else {
             _ = try store.update { rows in
-                plan = try Plan(wanted, rows, prune: arguments.isOn("prune"), nowMilliseconds: SystemClock.wallMilliseconds())
+                plan = try Plan(wanted, rows, keys: keys, prune: arguments.isOn("prune"), nowMilliseconds: SystemClock.wallMilliseconds())
                 return plan.writes
             }
         }
@@ -83,7 +85,8 @@ enum ApplyCommand {
         init() {}
 
         init(
-            _ wanted: [(endpoint: Endpoint, hasSecrets: Bool)], _ rows: [String: RegistryStore.Row], prune: Bool, nowMilliseconds now: Int64
+            _ wanted: [(endpoint: Endpoint, hasSecrets: Bool)], _ rows: [String: RegistryStore.Row], keys: KeyRing, prune: Bool,
+            nowMilliseconds now: Int64
         ) throws {
             for (given, hasSecrets) in wanted {
                 var endpoint = given
@@ -91,7 +94,7 @@ enum ApplyCommand {
                 if let row = rows[endpoint.id], row.endpoint == nil {
                     throw CommandFailure(5, "the record of '\(row.id)' can't be read (\(row.problem ?? "")); this version would destroy it")
                 }
-                guard let old = rows[endpoint.id]?.endpoint else {
+                guard var old = rows[endpoint.id]?.endpoint else {
                     endpoint.createdMilliseconds = now
                     endpoint.version = 1
                     if !hasSecrets { endpoint.secrets = [.init(id: "s\(now)-1", createdMilliseconds: now, plain: Secret.generate())] }
@@ -100,10 +103,14 @@ enum ApplyCommand {
                     writes.append(.put(endpoint))
                     continue
                 }
+                // What a file gives is compared with what is sealed: that needs the keys.
+                if hasSecrets || !endpoint.headers.isEmpty || endpoint.auth != nil || endpoint.tenant != old.tenant {
+                    old = try old.opened(keys)
+                }
                 let sameSecrets =
                     !hasSecrets
-                    || old.secrets.map { [$0.plain, "\($0.expiresMilliseconds ?? 0)"] }
-                        == endpoint.secrets.map { [$0.plain, "\($0.expiresMilliseconds ?? 0)"] }
+                    || old.secrets.map { [$0.text.plain, "\($0.expiresMilliseconds ?? 0)"] }
+                        == endpoint.secrets.map { [$0.text.plain, "\($0.expiresMilliseconds ?? 0)"] }
                 if sameSecrets { endpoint.secrets = old.secrets }
                 (endpoint.createdMilliseconds, endpoint.version, endpoint.unknown) = (
                     old.createdMilliseconds, old.version + 1, Self.merged(old.unknown, endpoint.unknown)
@@ -140,6 +147,7 @@ enum ApplyCommand {
             where !skipped.contains(name) {
                 if before[name] != after[name] { lines.append("\(name): \(before[name]?.text ?? "-") → \(after[name]?.text ?? "-")") }
             }
+            if old.auth != new.auth, before["auth"] == after["auth"] { lines.append("auth: changed") }
             if old.headers != new.headers, before["headers"] == after["headers"] { lines.append("headers: values changed") }
             return lines
         }

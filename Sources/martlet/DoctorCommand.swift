@@ -22,7 +22,7 @@ enum DoctorCommand {
             Flag("input-topics", "TOPICS", "topics to fan out beside the events topic", repeated: true),
             Flag("ca-bundle", "FILE", "certificates that receivers are checked against", default: "/etc/ssl/certs/ca-certificates.crt"),
             Settings.retryTiers, Settings.output,
-        ] + Settings.urlRules + Settings.connection,
+        ] + Settings.urlRules + Settings.keys + Settings.connection,
         examples: [
             ("before the first worker, and at 3 a.m.", "martlet doctor -b localhost:9092"),
             ("access rights for writing, too", "martlet doctor -b localhost:9092 --probe-writes"),
@@ -48,7 +48,7 @@ enum DoctorCommand {
         if !isUnreachable {
             do {
                 let rows = try EndpointCommands.store(arguments).load().values.sorted { $0.id < $1.id }
-                findings += endpoints(rows, rules)
+                findings += endpoints(rows, rules, try Settings.keyRing(arguments))
                 findings += egress(hosts(rows, rules, arguments), rules)
             } catch {
                 findings.append(Finding(.wrong, "endpoints", "the registry can't be read: \(error)"))
@@ -70,7 +70,7 @@ enum DoctorCommand {
             advice: "run NTP (chrony, systemd-timesyncd); receivers refuse signatures that are five minutes off")
     }
 
-    private static func endpoints(_ rows: [RegistryStore.Row], _ rules: EndpointURL.Rules) -> [Finding] {
+    private static func endpoints(_ rows: [RegistryStore.Row], _ rules: EndpointURL.Rules, _ keys: KeyRing) -> [Finding] {
         var findings: [Finding] = []
         for row in rows {
             guard let endpoint = row.endpoint else {
@@ -80,7 +80,15 @@ enum DoctorCommand {
                         advice: "run the version that wrote it, or write it again"))
                 continue
             }
-            guard let refusal = PreparedEndpoint(endpoint, rules: rules).refusal else { continue }
+            let opened: Endpoint
+            do throws(Endpoint.Invalid) { opened = try endpoint.opened(keys) } catch {
+                findings.append(
+                    Finding(
+                        .wrong, "keys", "'\(endpoint.id)': \(error.reason)",
+                        advice: "a worker without this key parks the endpoint's deliveries"))
+                continue
+            }
+            guard let refusal = PreparedEndpoint(opened, rules: rules).refusal else { continue }
             findings.append(
                 Finding(
                     .wrong, "endpoints", "'\(endpoint.id)' can't be delivered to: \(refusal)",

@@ -27,7 +27,7 @@ enum EndpointCommands {
     private static let create: Command = Command(
         "create", "Registers an endpoint and prints it, its secret included this once.",
         flags: [Flag("id", "ID", "chosen id; made when none is given")] + EndpointFlags.flags + [dryRun, Settings.output]
-            + Settings.urlRules + Settings.connection,
+            + Settings.urlRules + Settings.keys + Settings.connection,
         examples: [
             (
                 "an endpoint for all order events of a tenant",
@@ -59,7 +59,7 @@ enum EndpointCommands {
 
     private static let list: Command = Command(
         "list", "Lists endpoints.",
-        flags: [Flag("tenant", "NAME", "only this tenant's"), Settings.listOutput] + Settings.connection,
+        flags: [Flag("tenant", "NAME", "only this tenant's"), Settings.listOutput] + Settings.keys + Settings.connection,
         examples: [("the endpoints of one tenant", "martlet endpoint list -b localhost:9092 --tenant acme")]
     ) { arguments in
         let terminal = Terminal(arguments)
@@ -83,19 +83,20 @@ enum EndpointCommands {
     }
 
     private static let show: Command = Command(
-        "show", "Shows one endpoint.", flags: [reveal, Settings.output] + Settings.connection, positionals: [id],
+        "show", "Shows one endpoint.", flags: [reveal, Settings.output] + Settings.keys + Settings.connection, positionals: [id],
         examples: [("as JSON", "martlet endpoint show ep_test -b localhost:9092 -o json")]
     ) { arguments in
         let wanted = arguments.positionals[0]
         guard let row = try store(arguments).load()[wanted] else { throw notFound(wanted) }
-        guard let endpoint = row.endpoint else { throw CommandFailure(1, "the record of '\(wanted)' can't be read: \(row.problem ?? "")") }
+        guard var endpoint = row.endpoint else { throw CommandFailure(1, "the record of '\(wanted)' can't be read: \(row.problem ?? "")") }
+        if arguments.isOn("reveal-secret") { endpoint = try endpoint.opened(try Settings.keyRing(arguments)) }
         print(endpoint, arguments, reveal: arguments.isOn("reveal-secret"))
         return 0
     }
 
     private static let update: Command = Command(
         "update", "Changes what is given and leaves the rest.",
-        flags: EndpointFlags.changes + [expectVersion, dryRun, Settings.output] + Settings.urlRules + Settings.connection,
+        flags: EndpointFlags.changes + [expectVersion, dryRun, Settings.output] + Settings.urlRules + Settings.keys + Settings.connection,
         positionals: [id],
         examples: [
             ("a new address", "martlet endpoint update ep_test -b localhost:9092 --url https://new.example.com/hooks"),
@@ -132,7 +133,7 @@ enum EndpointCommands {
         return Command(
             name, summaries[name] ?? "",
             flags: [Flag("reason", "TEXT", "why; kept in the record"), expectVersion, dryRun, Settings.output]
-                + (state == .enabled ? replayFlags : []) + Settings.connection,
+                + (state == .enabled ? replayFlags : []) + Settings.keys + Settings.connection,
             positionals: [id], examples: [("with a reason", "martlet endpoint \(name) ep_test -b localhost:9092 --reason 'ticket 4711'")]
         ) { arguments in
             if arguments.isOn("dry-run") {
@@ -162,7 +163,7 @@ enum EndpointCommands {
             Flag("grace", "DURATION", "how long the old secret goes on signing, 0s to 7d", default: "24h"),
             Flag("secret", "SECRET", "the new secret (whsec_... or whsk_...); made when none is given", secret: true), expectVersion,
             Settings.output,
-        ] + Settings.urlRules + Settings.connection,
+        ] + Settings.urlRules + Settings.keys + Settings.connection,
         positionals: [id],
         examples: [
             ("receivers take the new one within a day", "martlet endpoint rotate-secret ep_test -b localhost:9092"),
@@ -180,12 +181,16 @@ enum EndpointCommands {
             try validate(endpoint, arguments)
         }
         print(changed, arguments, reveal: false, only: changed.secrets.first?.id)
+        if !changed.signature.takesSeveralSecrets {
+            Terminal(arguments).note(
+                "the scheme '\(changed.signature)' has room for one secret: from now on the new one signs alone, whatever --grace says")
+        }
         return 0
     }
 
     private static let delete: Command = Command(
         "delete", "Removes an endpoint; what is still under way to it goes to the dead-letter topic.",
-        flags: [expectVersion, dryRun] + Settings.connection, positionals: [id],
+        flags: [expectVersion, dryRun] + Settings.keys + Settings.connection, positionals: [id],
         examples: [("remove it", "martlet endpoint delete ep_test -b localhost:9092")]
     ) { arguments in
         let wanted = arguments.positionals[0]
@@ -204,7 +209,7 @@ enum EndpointCommands {
     // MARK: shared
 
     static func store(_ arguments: Arguments) throws -> RegistryStore {
-        RegistryStore(try Settings.kafka(arguments), try Settings.topics(arguments))
+        RegistryStore(try Settings.kafka(arguments), try Settings.topics(arguments), keys: try Settings.keyRing(arguments))
     }
 
     static func notFound(_ id: String) -> CommandFailure {
@@ -231,8 +236,16 @@ enum EndpointCommands {
                 throw CommandFailure(1, "the record of '\(wanted)' can't be read: \(row.problem ?? "")")
             }
             try checkVersion(endpoint.version, arguments)
+            // With the keys at hand they are sealed anew; without, what is sealed stays as it is.
+            let keys = try Settings.keyRing(arguments)
+            if !keys.isEmpty { endpoint = try endpoint.opened(keys) }
+            let tenant = endpoint.tenant
             let now = SystemClock.wallMilliseconds()
             try body(&endpoint, now)
+            guard endpoint.tenant == tenant || endpoint.keyIDs.isEmpty else {
+                throw UsageError(
+                    "'\(wanted)' has secrets that are sealed for the tenant '\(tenant)'", hint: "give --key-file or --secret-keys")
+            }
             endpoint.version += 1
             endpoint.updatedMilliseconds = now
             changed = endpoint
@@ -256,8 +269,13 @@ enum EndpointCommands {
         for member in json.members ?? [] where member.name != "v" {
             let text: String
             switch member.value {
-            case .array(let list): text = list.map { $0.stringValue ?? $0["plain"]?.stringValue ?? $0.text }.joined(separator: ", ")
+            case .array(let list):
+                text = list.map {
+                    $0.stringValue ?? $0["plain"]?.stringValue ?? $0["sealed"]?["kek"]?.stringValue.map { "sealed with \($0)" } ?? $0.text
+                }.joined(separator: ", ")
             case .string(let value): text = value
+            case .object(let members) where member.name == "auth":
+                text = members.map { $0.value.stringValue ?? "***" }.joined(separator: " ")
             default: text = member.value.text
             }
             terminal.print(

@@ -13,6 +13,13 @@ enum EndpointFlags {
         Flag(
             "secret", "SECRET", "signing secret (whsec_... or whsk_...), newest first; made when none is given", repeated: true,
             secret: true),
+        Flag(
+            "signature", "SCHEME",
+            "how deliveries are signed: standard, github, shopify, stripe, or static:NAME, a header with the secret itself",
+            default: "standard"),
+        Flag(
+            "auth", "AUTH", "credentials of every request: basic:USER:PASSWORD, bearer:TOKEN, header:NAME:VALUE, or none",
+            isCommaSeparated: false, secret: true),
         Flag("header", "NAME:VALUE", "header of every request", repeated: true, isCommaSeparated: false, secret: true),
         Flag("body-format", "FORMAT", "shape of the body", default: "standard", choices: Endpoint.BodyFormat.allCases.map(\.rawValue)),
         Flag("schedule", "DELAYS", "delays between attempts", default: "5s,5m,30m,2h,5h,10h,14h,20h,24h", repeated: true),
@@ -48,6 +55,19 @@ enum EndpointFlags {
                 .init(id: "s\(nowMilliseconds)-\($0 + 1)", createdMilliseconds: nowMilliseconds, plain: $1)
             }
         }
+        if let text = arguments.text("signature") {
+            guard let scheme = SignatureScheme(text) else {
+                throw arguments.bad("signature", text, "one of standard, github, shopify, stripe, static:HEADER-NAME")
+            }
+            endpoint.signature = scheme
+        }
+        if let text = arguments.text("auth") {
+            let auth = text == "none" ? nil : Authentication(text)
+            guard auth != nil || text == "none" else {
+                throw UsageError("--auth: expected basic:USER:PASSWORD, bearer:TOKEN, header:NAME:VALUE or none")
+            }
+            endpoint.auth = auth
+        }
         if arguments.isGiven("header") { endpoint.headers = try headers(arguments) }
         if let format = arguments.text("body-format").flatMap(Endpoint.BodyFormat.init) { endpoint.bodyFormat = format }
         if !arguments.list("schedule").isEmpty { endpoint.schedule = try schedule(arguments) }
@@ -74,7 +94,7 @@ enum EndpointFlags {
         if arguments.isGiven("trace") { endpoint.sendsTrace = arguments.isOn("trace") }
     }
 
-    private static func headers(_ arguments: Arguments) throws -> [HTTPHeader] {
+    private static func headers(_ arguments: Arguments) throws -> [Endpoint.StoredHeader] {
         try arguments.list("header").map { text in
             let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
             // The value may be a secret: only the name is shown.
@@ -82,7 +102,7 @@ enum EndpointFlags {
                 throw UsageError("--header: expected NAME:VALUE", hint: "for example --header 'x-team: payments'")
             }
             let value = parts[1].drop { $0 == " " }
-            return HTTPHeader(String(parts[0]), String(value))
+            return Endpoint.StoredHeader(String(parts[0]), String(value))
         }
     }
 

@@ -18,14 +18,15 @@ enum EndpointTestCommand {
             Flag("data", "JSON|@FILE|-", "data of the test event; a sentence unless given"),
             Flag("ca-bundle", "FILE", "certificates that the receiver is checked against", default: "/etc/ssl/certs/ca-certificates.crt"),
             Flag("reveal-secret", "print the values of the endpoint's own headers"), Settings.output,
-        ] + Settings.urlRules + Settings.connection,
+        ] + Settings.urlRules + Settings.keys + Settings.connection,
         positionals: [Positional("ID", "the endpoint's id")],
         examples: [("does it answer?", "martlet endpoint test ep_test -b localhost:9092")]
     ) { arguments in
         let wanted = arguments.positionals[0]
         let rules = try Settings.rules(arguments)
         guard let row = try EndpointCommands.store(arguments).load()[wanted] else { throw EndpointCommands.notFound(wanted) }
-        guard let endpoint = row.endpoint else { throw CommandFailure(1, "the record of '\(wanted)' can't be read: \(row.problem ?? "")") }
+        guard var endpoint = row.endpoint else { throw CommandFailure(1, "the record of '\(wanted)' can't be read: \(row.problem ?? "")") }
+        endpoint = try endpoint.opened(try Settings.keyRing(arguments))
         let prepared = PreparedEndpoint(endpoint, rules: rules)
         var transport = CurlTransport.Configuration(addresses: rules.addresses)
         transport.caBundlePath = arguments.text("ca-bundle") ?? transport.caBundlePath

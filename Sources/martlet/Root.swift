@@ -13,7 +13,8 @@ enum Root {
         ],
         children: [
             DevCommand.command, WorkerCommand.command, PublishCommand.command, EndpointCommands.command, ApplyCommand.command,
-            AttemptsCommand.command, DeadLetterCommands.command, ReplayCommand.command, TopicsCommands.command, DoctorCommand.command,
+            AttemptsCommand.command, DeadLetterCommands.command, ReplayCommand.command, TopicsCommands.command, SecretsCommands.command,
+            DoctorCommand.command,
             ListenCommand.command, OtherCommands.config, OtherCommands.completion,
         ])
 }

@@ -23,6 +23,25 @@ enum Settings {
         Flag("topic-prefix", "TEXT", "start of every topic's name", default: "martlet."),
     ]
 
+    /// What opens and seals secrets.
+    static let keys: [Flag] = [
+        Flag("key-file", "FILE", "keys of sealed secrets, a line 'ID:KEY' each (32 bytes in base64); the first one seals"),
+        Flag(
+            "secret-keys", "ID:KEY", "the same without a file, for MARTLET_SECRET_KEYS; before those of the file", repeated: true,
+            secret: true),
+    ]
+
+    static func keyRing(_ arguments: Arguments) throws -> KeyRing {
+        var lines = arguments.list("secret-keys")
+        let place = lines.isEmpty ? "--key-file" : "--secret-keys, --key-file"
+        if let path = arguments.text("key-file") {
+            lines += try Files.read(path).split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+        }
+        do { return try KeyRing(lines: lines) } catch {
+            throw UsageError("\(place): \(error)", hint: "'martlet secrets generate-key' makes one")
+        }
+    }
+
     static let urlRules: [Flag] = [
         Flag("allow-http", "endpoints may use plain http (development)"),
         Flag("allow-network", "CIDR", "opens an otherwise refused network, by its literal addresses", repeated: true),

@@ -36,7 +36,7 @@ enum WorkerCommand {
                 "at most so many starts of each tenant on this worker, shared out evenly to its lanes; inexact for the same reason"),
             Flag("max-in-flight", "N", "most requests at once, per lane", default: "4096"),
             Flag("ca-bundle", "FILE", "certificates that receivers are checked against", default: "/etc/ssl/certs/ca-certificates.crt"),
-        ] + Settings.urlRules + Settings.connection,
+        ] + Settings.urlRules + Settings.keys + Settings.connection,
         examples: [
             ("both roles, one process", "martlet worker -b localhost:9092"),
             ("delivery only, with stable membership", "martlet worker -b localhost:9092 --roles delivery --instance-id worker-1"),
@@ -67,6 +67,7 @@ enum WorkerCommand {
         configuration.instanceID = arguments.text("instance-id")
         configuration.inputTopics = arguments.list("input-topics")
         configuration.urlRules = try Settings.rules(arguments)
+        configuration.keys = try Settings.keyRing(arguments)
         configuration.lane.tiers = try Settings.tiers(arguments)
         configuration.log = Settings.logger(arguments)
         if let drain = try arguments.milliseconds("drain") { configuration.drainMilliseconds = drain }

@@ -20,6 +20,9 @@ import Testing
     @Test func aCrashLosesNothing() async throws { try await Scenarios.aCrashLosesNothing(nil) }
     @Test func parkedDeliveriesAreReplayed() async throws { try await Scenarios.parkedDeliveriesAreReplayed(nil) }
     @Test func replayFollowsWhatIsParkedLate() async throws { try await Scenarios.replayFollowsWhatIsParkedLate(nil) }
+    @Test func sealedSecretsSignAndAMissingKeyParks() async throws {
+        try await Scenarios.sealedSecretsSignAndAMissingKeyParks(nil)
+    }
     @Test func theDoctorFindsWhatIsWrong() async throws { try await Scenarios.theDoctorFindsWhatIsWrong(nil) }
     @Test func anOperatorSeesWhyAnEndpointFails() async throws { try await Scenarios.anOperatorSeesWhyAnEndpointFails(nil) }
     @Test func pastEventsReachANewEndpoint() async throws { try await Scenarios.pastEventsReachANewEndpoint(nil) }
@@ -43,6 +46,9 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
     @Test func aCrashLosesNothing() async throws { try await Scenarios.aCrashLosesNothing(brokers) }
     @Test func parkedDeliveriesAreReplayed() async throws { try await Scenarios.parkedDeliveriesAreReplayed(brokers) }
     @Test func replayFollowsWhatIsParkedLate() async throws { try await Scenarios.replayFollowsWhatIsParkedLate(brokers) }
+    @Test func sealedSecretsSignAndAMissingKeyParks() async throws {
+        try await Scenarios.sealedSecretsSignAndAMissingKeyParks(brokers)
+    }
     @Test func theDoctorFindsWhatIsWrong() async throws { try await Scenarios.theDoctorFindsWhatIsWrong(brokers) }
     @Test func anOperatorSeesWhyAnEndpointFails() async throws { try await Scenarios.anOperatorSeesWhyAnEndpointFails(brokers) }
     @Test func pastEventsReachANewEndpoint() async throws { try await Scenarios.pastEventsReachANewEndpoint(brokers) }

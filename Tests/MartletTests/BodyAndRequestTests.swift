@@ -89,7 +89,7 @@ struct DeliveryRequestTests {
     @Test func nothingIsSentUnsigned() {
         #expect(Self.prepared { $0.secrets = [] }.refusal?.contains("signing secret") == true)
         #expect(Self.prepared { $0.secrets[0].expiresMilliseconds = 500 }.refusal != nil)
-        #expect(Self.prepared { $0.secrets[0].plain = "whpk_AAAA" }.refusal != nil)
+        #expect(Self.prepared { $0.secrets[0].text = .plain("whpk_AAAA") }.refusal != nil)
         #expect(Self.prepared().refusal == nil)
     }
 

@@ -42,7 +42,7 @@ struct SigningTests {
     @Test func allVectorsAreRead() { #expect(Self.vectors.count == 3) }
 
     @Test(arguments: vectors) func signsAsTheVectorSays(_ vector: Vector) throws {
-        let signer = Signer(secrets: [try Secret(vector.secret)])
+        let signer = Signer(secrets: [vector.secret])
         let signature = Array(vector.body.utf8).withUnsafeBytes { signer.signature(id: vector.id, timestamp: vector.timestamp, body: $0) }
         #expect(signature == vector.signature)
     }
@@ -73,10 +73,12 @@ struct SigningTests {
     @Test func signsWithSeveralSecretsNewestFirstAndHMACBeforeEd25519() throws {
         let secrets = try Self.vectors.map { try Secret($0.secret) }
         let body = Array("{}".utf8)
-        let all = body.withUnsafeBytes { Signer(secrets: [secrets[2], secrets[1], secrets[0]]).signature(id: "m", timestamp: 1, body: $0) }
+        let all = body.withUnsafeBytes {
+            Signer(secrets: [secrets[2], secrets[1], secrets[0]].map(\.text)).signature(id: "m", timestamp: 1, body: $0)
+        }
         let parts = all.split(separator: " ").map { $0.prefix { $0 != "," } }
         #expect(parts == ["v1", "v1", "v1a"])
-        let single = body.withUnsafeBytes { Signer(secrets: [secrets[1]]).signature(id: "m", timestamp: 1, body: $0) }
+        let single = body.withUnsafeBytes { Signer(secrets: [secrets[1].text]).signature(id: "m", timestamp: 1, body: $0) }
         #expect(all.hasPrefix(single))
         for secret in secrets {
             #expect(Verifier(secrets: [secret]).verify(id: "m", timestamp: "1", signature: all, body: body, nowSeconds: 1) == .valid)
@@ -86,5 +88,46 @@ struct SigningTests {
     @Test func descriptionsHideTheSecret() throws {
         let secret = try Secret(Self.vectors[0].secret)
         #expect(!"\(secret)".contains("MfKQ") && !String(reflecting: secret).contains("MfKQ"))
+    }
+}
+
+/// The schemes of others, against values that Python's `hmac` gave.
+struct OtherSchemeTests {
+    static let body = Array(#"{"order":1}"#.utf8)
+    private func sign(_ scheme: SignatureScheme, _ secrets: [Signer.Dated] = [("new-secret", nil), ("old-secret", 200)], at: Int64 = 100)
+        -> String
+    {
+        Self.body.withUnsafeBytes { Signer(secrets, scheme: scheme).signature(id: "msg_1", timestamp: at, body: $0) }
+    }
+
+    @Test func github() {
+        #expect(sign(.github) == "sha256=3ac27023d10d229f27aaf26b0f2ddaf8573f50c02b8fa98b6337deebba65fe22")
+        #expect(SignatureScheme.github.headerName == "X-Hub-Signature-256")
+    }
+
+    @Test func shopify() { #expect(sign(.shopify) == "OsJwI9ENIp8nqvJrDy3a+Fc/UMArj6mLYzfe67pl/iI=") }
+
+    @Test func stripeSignsWithBothUntilTheGraceIsOver() {
+        #expect(
+            sign(.stripe)
+                == "t=100,v1=8d197db73d3c76e0b855836b4bd78d1f43ea8cc09c383fa3b7db61f52cf1b0fa,v1=e6b3309940bc735165943709d95708d95a7f51688bca8ecc56959f535112329b"
+        )
+        #expect(sign(.stripe, at: 200).split(separator: ",").count == 2)
+    }
+
+    @Test func aStaticHeaderIsTheSecretItself() {
+        #expect(sign(.staticHeader("X-Shopery-Secret")) == "new-secret")
+        #expect(SignatureScheme("static:X-Shopery-Secret") == .staticHeader("X-Shopery-Secret"))
+        #expect(SignatureScheme("static:X-Shopery-Secret")?.description == "static:X-Shopery-Secret")
+    }
+
+    @Test(arguments: ["", "Standard", "static:", "static", "hmac"]) func unknownSchemes(_ text: String) {
+        #expect(SignatureScheme(text) == nil)
+    }
+
+    @Test(arguments: ["short", "with space in it", "control\u{1}byte", String(repeating: "a", count: 257), "öööööööö"])
+    func secretsThatDontFit(_ text: String) {
+        #expect(SignatureScheme.github.refusal(ofSecret: text) != nil)
+        #expect(!Signer([(text, nil)], scheme: .github).isLasting)
     }
 }

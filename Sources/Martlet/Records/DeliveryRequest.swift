@@ -15,14 +15,14 @@ public enum DeliveryRequest {
             HTTPHeader("content-type", delivery.contentType.map(sanitized) ?? "application/octet-stream"),
             HTTPHeader("user-agent", userAgent),
             HTTPHeader("webhook-id", id), HTTPHeader("webhook-timestamp", String(nowSeconds)),
-            HTTPHeader("webhook-signature", prepared.signer.signature(id: id, timestamp: nowSeconds, body: body)),
+            HTTPHeader(prepared.signer.scheme.headerName, prepared.signer.signature(id: id, timestamp: nowSeconds, body: body)),
         ]
         if prepared.endpoint.bodyFormat == .cloudEventsBinary { headers += cloudEvents(delivery) }
         if prepared.endpoint.sendsTrace {
             if let parent = delivery.traceParent { headers.append(HTTPHeader("traceparent", sanitized(parent))) }
             if let state = delivery.traceState { headers.append(HTTPHeader("tracestate", sanitized(state))) }
         }
-        return headers + prepared.endpoint.headers
+        return headers + prepared.headers
     }
 
     private static func cloudEvents(_ delivery: DeliveryHeaders) -> [HTTPHeader] {

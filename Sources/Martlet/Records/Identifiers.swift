@@ -6,6 +6,11 @@ public enum Identifiers {
     static func hash(_ fields: String...) -> String { hash(fields) }
 
     static func hash(_ fields: [String]) -> String {
+        Base32.encode(SHA256.digest(lengthPrefixed(fields)).prefix(16))
+    }
+
+    /// For each field its big-endian u32 length and its UTF-8 bytes.
+    static func lengthPrefixed(_ fields: [String]) -> [UInt8] {
         var input: [UInt8] = []
         for field in fields {
             let length = UInt32(field.utf8.count)
@@ -15,7 +20,7 @@ public enum Identifiers {
             ]
             input += field.utf8
         }
-        return Base32.encode(SHA256.digest(input).prefix(16))
+        return input
     }
 
     /// The `webhook-id`. `message(tenant: "default", source: "/shop", eventID: "a1")` is `msg_ugl5w4bk2xf6o6ltyd4sngql7u`.

@@ -15,12 +15,21 @@ public struct Endpoint: Sendable, Equatable {
         public var id: String
         public var createdMilliseconds: Int64
         public var expiresMilliseconds: Int64?
-        public var plain: String
-        public init(id: String, createdMilliseconds: Int64, expiresMilliseconds: Int64? = nil, plain: String) {
-            (self.id, self.createdMilliseconds, self.expiresMilliseconds, self.plain) = (
-                id, createdMilliseconds, expiresMilliseconds, plain
-            )
+        public var text: SecretText
+        public init(id: String, createdMilliseconds: Int64, expiresMilliseconds: Int64? = nil, text: SecretText) {
+            (self.id, self.createdMilliseconds) = (id, createdMilliseconds)
+            (self.expiresMilliseconds, self.text) = (expiresMilliseconds, text)
         }
+        public init(id: String, createdMilliseconds: Int64, expiresMilliseconds: Int64? = nil, plain: String) {
+            self.init(id: id, createdMilliseconds: createdMilliseconds, expiresMilliseconds: expiresMilliseconds, text: .plain(plain))
+        }
+    }
+    /// A header of every request; its value may be a credential.
+    public struct StoredHeader: Sendable, Equatable {
+        public var name: String
+        public var text: SecretText
+        public init(_ name: String, _ value: String) { (self.name, text) = (name, .plain(value)) }
+        public init(_ name: String, _ text: SecretText) { (self.name, self.text) = (name, text) }
     }
 
     public var id: String
@@ -33,7 +42,9 @@ public struct Endpoint: Sendable, Equatable {
     public var reason: String?
     /// Newest first.
     public var secrets: [StoredSecret] = []
-    public var headers: [HTTPHeader] = []
+    public var signature = SignatureScheme.standard
+    public var auth: Authentication?
+    public var headers: [StoredHeader] = []
     public var bodyFormat = BodyFormat.standard
     public var schedule = RetrySchedule.standard
     public var maxAgeMilliseconds: Int64 = 7 * 86_400_000
@@ -142,19 +153,26 @@ public final class PreparedEndpoint: Sendable {
     public let redactedURL: String
     /// Lasting where `refusal` is nil: nothing is sent unsigned.
     public let signer: Signer
+    /// The endpoint's own, its authentication included.
+    public let headers: [HTTPHeader]
     /// To tell hosts apart.
     public let hostHash: UInt64
 
+    /// `endpoint`: opened; what is still sealed counts as missing.
     public init(_ endpoint: Endpoint, rules: EndpointURL.Rules) {
         self.endpoint = endpoint
+        headers =
+            endpoint.headers.compactMap { header in header.text.plain.map { HTTPHeader(header.name, $0) } }
+            + (endpoint.auth?.header.map { [$0] } ?? [])
         signer = Signer(
             endpoint.secrets.compactMap { stored in
-                (try? Secret(stored.plain)).map { ($0, stored.expiresMilliseconds.map { $0 / 1_000 }) }
-            })
+                stored.text.plain.map { ($0, stored.expiresMilliseconds.map { $0 / 1_000 }) }
+            }, scheme: endpoint.signature)
         do throws(EndpointURL.Refusal) {
             url = try EndpointURL(endpoint.url, rules: rules)
             refusal =
-                HeaderRules.firstRefusal(endpoint.headers)
+                HeaderRules.firstRefusal(headers)
+                ?? (endpoint.keyIDs.isEmpty ? nil : "its secrets are sealed")
                 ?? (signer.isLasting ? nil : "the endpoint has no signing secret, or all of them expire: nothing is sent unsigned")
         } catch {
             url = nil

@@ -12,14 +12,14 @@ extension Endpoint {
     }
 
     static let knownFields: Set<String> = [
-        "v", "id", "tenant", "url", "description", "types", "state", "reason", "secrets", "signature", "headers", "bodyFormat",
+        "v", "id", "tenant", "url", "description", "types", "state", "reason", "secrets", "signature", "auth", "headers", "bodyFormat",
         "scheduleMs",
         "maxAgeMs", "timeoutsMs", "rate", "maxConcurrency", "ordering", "httpVersion", "transport", "sendsTrace", "createdMs", "updatedMs",
         "version",
     ]
     /// Fields of the contract that this version doesn't act on. With a value they make a record unreadable here: acting without them
     /// could reorder, or deliver without the receiver's authentication.
-    static let unsupportedFields: Set<String> = ["auth", "tls"]
+    static let unsupportedFields: Set<String> = ["tls"]
 
     public init(json: JSONValue) throws(Invalid) {
         guard let members = json.members else { throw Invalid("endpoint", "expected an object, found \(json.kind)") }
@@ -35,7 +35,7 @@ extension Endpoint {
         for field in Self.unsupportedFields.sorted() where !(json[field] ?? .null).isNull {
             throw Invalid(field, "isn't supported by this version")
         }
-        for (field, supported) in [("signature", "standard"), ("httpVersion", "1.1"), ("transport", "curl")] {
+        for (field, supported) in [("httpVersion", "1.1"), ("transport", "curl")] {
             if let value = try fields.string(field), value != supported {
                 throw Invalid(field, "'\(value)' isn't supported by this version; '\(supported)' is")
             }
@@ -44,6 +44,13 @@ extension Endpoint {
             guard Identifiers.isName(tenant) else { throw Invalid("tenant", "must be 1 to 64 of A-Z a-z 0-9 _ -") }
             self.tenant = tenant
         }
+        if let text = try fields.string("signature") {
+            guard let scheme = SignatureScheme(text) else {
+                throw Invalid("signature", "'\(text.prefix(64))' isn't one of standard, github, shopify, stripe, static:HEADER-NAME")
+            }
+            signature = scheme
+        }
+        if let object = json["auth"], !object.isNull { auth = try Authentication(json: object) }
         description = try fields.string("description")
         if let types = try fields.strings("types") { self.types = try Self.patterns(types) }
         state = try fields.choice("state") ?? .enabled
@@ -53,8 +60,10 @@ extension Endpoint {
         if let object = json["headers"], !object.isNull {
             guard let members = object.members else { throw Invalid("headers", "expected names and values, found \(object.kind)") }
             for member in members {
-                guard let value = member.value.stringValue else { throw Invalid("headers", "'\(member.name.prefix(64))' must be a string") }
-                headers.append(HTTPHeader(member.name, value))
+                guard let text = SecretText(json: member.value) else {
+                    throw Invalid("headers", "'\(member.name.prefix(64))' must be a string")
+                }
+                headers.append(StoredHeader(member.name, text))
             }
         }
         if let list = json["scheduleMs"], !list.isNull {
@@ -110,14 +119,19 @@ extension Endpoint {
         var secrets: [StoredSecret] = []
         for element in elements {
             let fields = FieldReader(element.members ?? [], under: "secrets.")
-            guard let plain = try fields.string("plain") else {
-                throw Invalid("secrets", "a sealed secret isn't supported by this version")
+            let text: SecretText
+            if let plain = try fields.string("plain") {
+                text = .plain(plain)
+            } else if let sealed = element["sealed"].flatMap({ SealedText(json: $0) }) {
+                text = .sealed(sealed)
+            } else {
+                throw Invalid("secrets", "expected 'plain', or 'sealed' with kek, nonce and ciphertext")
             }
             secrets.append(
                 StoredSecret(
                     id: try fields.string("id") ?? "s\(secrets.count + 1)",
                     createdMilliseconds: try fields.integer("createdMs", in: 0...Int64.max) ?? 0,
-                    expiresMilliseconds: try fields.integer("expiresMs", in: 0...Int64.max), plain: plain))
+                    expiresMilliseconds: try fields.integer("expiresMs", in: 0...Int64.max), text: text))
         }
         return secrets
     }
@@ -127,15 +141,20 @@ extension Endpoint {
         // What workers could not read must not be registered.
         _ = try Endpoint(json: json(revealSecrets: true))
         do { _ = try EndpointURL(url, rules: rules) } catch { throw Invalid("url", error.description) }
-        if let refusal = HeaderRules.firstRefusal(headers) { throw Invalid("headers", refusal) }
-        for secret in secrets {
-            do {
-                guard try Secret(secret.plain).canSign else {
-                    throw Invalid("secrets", "a whpk_ key only verifies; give a whsec_ secret or a whsk_ key")
-                }
-            } catch let error as Secret.FormatError { throw Invalid("secrets", error.description) } catch let error as Invalid {
-                throw error
-            } catch {}
+        // What is sealed was checked before it was.
+        if let refusal = HeaderRules.firstRefusal(headers.map { HTTPHeader($0.name, $0.text.plain ?? "") }) {
+            throw Invalid("headers", refusal)
+        }
+        if let refusal = auth?.refusal(beside: headers.map(\.name)) { throw Invalid("auth", refusal) }
+        if case .staticHeader(let name) = signature {
+            if let refusal = HeaderRules.refusal(name: name, value: "") { throw Invalid("signature", refusal) }
+            let others = headers.map(\.name) + (auth.map { [$0.headerName] } ?? [])
+            guard !others.contains(where: { $0.lowercased() == name.lowercased() }) else {
+                throw Invalid("signature", "the header '\(name)' is given twice")
+            }
+        }
+        for plain in secrets.compactMap(\.text.plain) {
+            if let refusal = signature.refusal(ofSecret: plain) { throw Invalid("secrets", refusal) }
         }
         guard !isStrict || maxAgeMilliseconds < Self.strictMaxAgeLimitMilliseconds else {
             throw Invalid(
@@ -161,8 +180,9 @@ extension Endpoint {
         add("state", .string(state.rawValue))
         add("reason", reason.map { .string($0) })
         add("secrets", .array(secrets.map { $0.json(reveal: reveal || $0.id == only) }))
-        add("signature", "standard")
-        add("headers", .object(headers.map { .init($0.name, .string(reveal ? $0.value : "***")) }))
+        add("signature", .string(signature.description))
+        add("auth", auth?.json(reveal: reveal))
+        add("headers", .object(headers.map { .init($0.name, reveal ? $0.text.json : "***") }))
         add("bodyFormat", .string(bodyFormat.rawValue))
         add("scheduleMs", .array(schedule.delaysMilliseconds.map { .integer($0) }))
         add("maxAgeMs", .integer(maxAgeMilliseconds))
@@ -190,7 +210,10 @@ extension Endpoint.StoredSecret {
             .init("id", .string(id)), .init("scheme", "standard"), .init("createdMs", .integer(createdMilliseconds)),
         ]
         if let expiresMilliseconds { members.append(.init("expiresMs", .integer(expiresMilliseconds))) }
-        members.append(.init("plain", reveal ? .string(plain) : "***"))
+        switch text {
+        case .plain(let plain): members.append(.init("plain", reveal ? .string(plain) : "***"))
+        case .sealed(let sealed): members.append(.init("sealed", reveal ? sealed.json : .object([.init("kek", .string(sealed.keyID))])))
+        }
         return .object(members)
     }
 }

@@ -39,12 +39,14 @@ public struct Registry: Sendable {
     }
 
     private let rules: EndpointURL.Rules
+    private let keys: KeyRing
     public private(set) var entries: [String: Entry] = [:]
     public private(set) var index = SubscriptionIndex()
     /// The offset after the last record read.
     public private(set) var position: Int64 = 0
 
-    public init(rules: EndpointURL.Rules) { self.rules = rules }
+    /// `keys`: what sealed secrets are opened with.
+    public init(rules: EndpointURL.Rules, keys: KeyRing = KeyRing()) { (self.rules, self.keys) = (rules, keys) }
 
     /// Moves the position over offsets that hold no record (transaction markers, compaction).
     public mutating func advance(to offset: Int64) { position = max(position, offset) }
@@ -61,7 +63,7 @@ public struct Registry: Sendable {
             return .deleted(id: id)
         }
         do {
-            let endpoint = try decode(value)
+            let endpoint = try decode(value).opened(keys)
             guard endpoint.id == id else { throw Endpoint.Invalid("id", "differs from the record's key") }
             let entry = Entry.readable(PreparedEndpoint(endpoint, rules: rules))
             put(entry)
