@@ -76,6 +76,19 @@ public final class TopicReader {
         }
     }
 
+    /// What the brokers say of one topic when it is asked for by name; nil: it is there. A topic that may not be described is left out of
+    /// the list of all topics. Blocks.
+    public func problem(ofTopic name: String, timeoutMilliseconds: Int = 10_000) throws(KafkaError) -> KafkaError? {
+        guard let topic = rd_kafka_topic_new(handle, name, nil) else { throw KafkaError(rd_kafka_last_error(), name) }
+        defer { rd_kafka_topic_destroy(topic) }
+        var metadata: UnsafePointer<rd_kafka_metadata>?
+        let error = rd_kafka_metadata(handle, 0, topic, &metadata, Int32(timeoutMilliseconds))
+        guard error == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata else { throw KafkaError(error, "no broker answered") }
+        defer { rd_kafka_metadata_destroy(metadata) }
+        guard metadata.pointee.topic_cnt == 1, metadata.pointee.topics[0].err != RD_KAFKA_RESP_ERR_NO_ERROR else { return nil }
+        return KafkaError(metadata.pointee.topics[0].err, name)
+    }
+
     /// What the group has committed, with its metadata; a nil offset where it has nothing. Blocks.
     public func committed(_ partitions: [TopicPartition], timeoutMilliseconds: Int = 10_000) throws(KafkaError) -> [PartitionOffset] {
         try owner.committed(partitions, timeoutMilliseconds: timeoutMilliseconds)

@@ -51,11 +51,17 @@ public struct KafkaDoctor {
                 "run at least three, and topics with three replicas")
         }
         let check = try TopicCheck.run(kafka, topics, expected: tiers, inputs: inputs, withSettings: true)
-        examine(check)
-        let names = topics.specifications(partitions: 1, replicationFactor: 1, tiers: check.tiers).map(\.name)
-        if check.settingsWereChecked { examineOffsetRetention(admin, brokers.map(\.id), longestTier: check.tiers.last) }
+        let names = topics.specifications(partitions: 1, replicationFactor: 1, tiers: Set(tiers + check.tiers).sorted()).map(\.name)
+        // A topic that may not be described looks as if it were missing.
+        let reader = try TopicReader(kafka, prefetchKilobytes: 64)
         let missing = Set(check.findings.filter { $0.problem.hasPrefix("is missing") }.map(\.topic))
-        examineReading(names.filter { !missing.contains($0) }, missing: missing.sorted())
+        var hidden: [String] = []
+        for name in missing.sorted() {
+            if let problem = try reader.problem(ofTopic: name), problem.isAuthorization { hidden.append(name) }
+        }
+        examine(check, hidden: Set(hidden))
+        if check.settingsWereChecked { examineOffsetRetention(admin, brokers.map(\.id), longestTier: check.tiers.last) }
+        examineReading(names.filter { !missing.contains($0) }, isAllKnown: hidden.isEmpty)
         guard probeWrites else {
             return add(.unchecked, "access", "writing", "'--probe-writes' writes to every topic in transactions that it aborts")
         }
@@ -69,8 +75,8 @@ public struct KafkaDoctor {
         findings.append(Finding(level, area, text, advice: advice))
     }
 
-    private mutating func examine(_ check: TopicCheck) {
-        for finding in check.findings {
+    private mutating func examine(_ check: TopicCheck, hidden: Set<String>) {
+        for finding in check.findings where !hidden.contains(finding.topic) {
             let parts = finding.problem.split(separator: "; ", maxSplits: 1).map(String.init)
             add(finding.isFatal ? .wrong : .risk, "topics", "\(finding.topic) \(parts[0])", parts.count > 1 ? parts[1] : nil)
         }
@@ -114,17 +120,10 @@ public struct KafkaDoctor {
         } catch { add(.unchecked, "retention", "settings: \(error)", "allow DescribeConfigs on topics and on the cluster") }
     }
 
-    private mutating func examineReading(_ names: [String], missing: [String]) {
+    private mutating func examineReading(_ names: [String], isAllKnown: Bool) {
         var forbidden = 0
         do throws(KafkaError) {
             let reader = try TopicReader(kafka, prefetchKilobytes: 64, group: topics.deliveryGroup)
-            // A topic that may not be described looks as if it were missing.
-            for name in missing {
-                if case .failure(let error) = Self.bounds(reader, name), error.code == .topicAuthorizationFailed {
-                    forbidden += 1
-                    add(.wrong, "access", "\(name) may not be described", "it isn't missing: grant Describe and Read on it")
-                }
-            }
             for name in names {
                 do throws(KafkaError) {
                     let newest = try Self.newest(reader, name)
@@ -143,19 +142,17 @@ public struct KafkaDoctor {
                 let asker = try TopicReader(kafka, prefetchKilobytes: 64, group: group)
                 do throws(KafkaError) { _ = try asker.committed([TopicPartition(topics.deliveries, 0)]) } catch {
                     forbidden += 1
-                    add(.wrong, "access", "the group \(group): \(error)", Self.advice(error, "Read on the group"))
+                    add(
+                        .wrong, "access", "the group \(group): \(error)",
+                        "grant this principal Read on the group; if it has it: is the group's coordinator up?")
                 }
             }
         } catch { add(.wrong, "access", "\(error)") }
-        if forbidden == 0 { add(.ok, "access", "all \(names.count) topics and both groups can be read") }
+        if forbidden == 0, isAllKnown { add(.ok, "access", "all \(names.count) topics and both groups can be read") }
     }
 
     private static func advice(_ error: KafkaError, _ rights: String) -> String? {
         error.isAuthorization ? "grant this principal \(rights)" : error.isUnreachable ? "is its leader up?" : nil
-    }
-
-    private static func bounds(_ reader: TopicReader, _ name: String) -> Result<(low: Int64, high: Int64), KafkaError> {
-        do throws(KafkaError) { return .success(try reader.watermarks(TopicPartition(name, 0))) } catch { return .failure(error) }
     }
 
     /// Reads the end of a topic's first partition; the time of the last record there. An empty one is fetched from, too.
@@ -192,9 +189,11 @@ public struct KafkaDoctor {
                 }
             } catch {
                 forbidden += 1
+                // librdkafka drops the record when its partition may not become part of a transaction, and doesn't say more.
+                let why = [.purged, .purgedInFlight].contains(error.code) ? "is refused" : "fails: \(error)"
                 add(
-                    .wrong, "access", "writing to \(name): \(error)",
-                    Self.advice(error, "Write on it, and Write and Describe on the transactional ids 'martlet-'"))
+                    .wrong, "access", "writing to \(name) \(why)",
+                    "grant this principal Write and Describe on it, and on the transactional ids 'martlet-' (prefixed)")
             }
         }
         if forbidden == 0 { add(.ok, "access", "all \(names.count) topics can be written to") }
