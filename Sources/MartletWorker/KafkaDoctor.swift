@@ -59,6 +59,11 @@ public struct KafkaDoctor {
         for name in missing.sorted() {
             if let problem = try reader.problem(ofTopic: name), problem.isAuthorization { hidden.append(name) }
         }
+        for name in hidden {
+            add(
+                .wrong, "access", "\(name) may not be described by this principal, so nothing is known of it",
+                "grant Describe and Read on it")
+        }
         examine(check, hidden: Set(hidden))
         if check.settingsWereChecked { examineOffsetRetention(admin, brokers.map(\.id), longestTier: check.tiers.last) }
         examineReading(names.filter { !missing.contains($0) }, isAllKnown: hidden.isEmpty)
