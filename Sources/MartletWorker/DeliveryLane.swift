@@ -74,7 +74,8 @@ final class DeliveryLane {
         laneTopics = [topics.deliveries, topics.replay] + tiers.map { topics.retry($0) }
         topicIndex = Dictionary(uniqueKeysWithValues: laneTopics.enumerated().map { ($1, $0) })
         var settings = configuration.lane
-        settings.writer = configuration.name
+        // Of this ownership alone: another lane of the worker, or a worker of the same name, is another writer.
+        settings.writer = "\(configuration.name)/\(number)-\(String(UInt32.random(in: 0 ... .max), radix: 36))"
         core = LaneStateMachine(settings, topicDelays: [0, 0] + tiers.map(\.delayMilliseconds), seed: .random(in: 0 ... .max))
         var options = GroupConsumer.Options(group: topics.deliveryGroup)
         options.instanceID = configuration.instanceID.map { "\($0)-\(number)" }

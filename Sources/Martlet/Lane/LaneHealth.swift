@@ -79,6 +79,7 @@ extension LaneStateMachine {
     mutating func noteSuccess(_ slot: Int) {
         endpoints[slot].failingSinceMilliseconds = nil
         endpoints[slot].attemptsSinceSuccess = 0
+        if endpoints[slot].isKnownToFail { publishHealth(slot) }
     }
 
     mutating func noteFailure(_ slot: Int) {
@@ -87,6 +88,11 @@ extension LaneStateMachine {
         endpoints[slot].failingSinceMilliseconds = since
         if now.wall - since >= settings.failingLimitMilliseconds, endpoints[slot].attemptsSinceSuccess >= settings.failingLimitAttempts {
             disable(slot, reason: "failing")
+        } else if now.wall - since >= settings.healthRenewalMilliseconds,
+            now.monotonic - endpoints[slot].healthMonotonic >= settings.healthRenewalMilliseconds, !has(.forgetWhatHealthSays)
+        {
+            // One that answers, but never well, has no breaker that would tell: a restart must not forget for how long.
+            publishHealth(slot)
         }
     }
 
@@ -114,7 +120,11 @@ extension LaneStateMachine {
 
     // MARK: the changelog
 
-    private mutating func publishHealth(_ slot: Int) { commands.append(.publishHealth(healthRecord(endpoints[slot]))) }
+    private mutating func publishHealth(_ slot: Int) {
+        endpoints[slot].healthMonotonic = now.monotonic
+        endpoints[slot].isKnownToFail = endpoints[slot].failingSinceMilliseconds != nil
+        commands.append(.publishHealth(healthRecord(endpoints[slot])))
+    }
 
     private func healthRecord(_ endpoint: LaneEndpoint) -> HealthRecord {
         var record = HealthRecord(endpointID: endpoint.id, writer: settings.writer, updatedMilliseconds: now.wall)
@@ -144,6 +154,7 @@ extension LaneStateMachine {
         let slot = endpointSlot(record.endpointID, partition)
         endpoints[slot].failingSinceMilliseconds = record.failingSinceMilliseconds
         endpoints[slot].attemptsSinceSuccess = record.attemptsSinceSuccess
+        endpoints[slot].isKnownToFail = record.failingSinceMilliseconds != nil
         endpoints[slot].disabled = record.disabled
         endpoints[slot].probe = nil
         switch record.breaker {

@@ -101,6 +101,9 @@ struct LaneEndpoint {
     var wakeMonotonic: Int64 = .max
     var failingSinceMilliseconds: Int64?
     var attemptsSinceSuccess = 0
+    /// When its health was last published by this owner, and whether the changelog says that it fails.
+    var healthMonotonic: Int64 = .min / 2
+    var isKnownToFail = false
     var disabled: HealthRecord.Disabled?
 
     init(id: String, partition: Int32, breaker: CircuitBreaker.Settings) {

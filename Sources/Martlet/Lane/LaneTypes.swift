@@ -95,6 +95,8 @@ public struct LaneSettings: Sendable {
     /// Failing for so long, with so many attempts and no success, disables an endpoint.
     public var failingLimitMilliseconds: Int64 = 120 * 3_600_000
     public var failingLimitAttempts = 100
+    /// How often the health of a failing endpoint is published though its breaker doesn't change.
+    public var healthRenewalMilliseconds: Int64 = 3_600_000
     /// Every n-th start is an attempted delivery while both kinds wait.
     public var retriedTurn = 5
     /// Of all endpoints of this lane together: inexact, as every lane and worker has its own.
