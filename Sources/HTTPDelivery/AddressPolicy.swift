@@ -5,8 +5,12 @@ public struct AddressPolicy: Sendable {
     public var allowed: [Network]
     /// Networks that the operator closed beside the built-in ones; they win over `allowed`.
     public var refused: [Network]
+    /// The host's own addresses: refused like private ones, whatever range they lie in.
+    public var own: Set<IPAddress>
 
-    public init(allowed: [Network] = [], refused: [Network] = []) { (self.allowed, self.refused) = (allowed, refused) }
+    public init(allowed: [Network] = [], refused: [Network] = [], own: [IPAddress] = []) {
+        (self.allowed, self.refused, self.own) = (allowed, refused, Set(own.map(\.unmapped)))
+    }
 
     /// Special-purpose IPv4 ranges (IANA registry), multicast, class E, and one cloud provider's platform address.
     static let refusedV4 = networks([
@@ -23,6 +27,7 @@ public struct AddressPolicy: Sendable {
         let address = given.unmapped
         if refused.contains(where: { $0.contains(address) }) { return false }
         if allowed.contains(where: { $0.contains(address) }) { return true }
+        if own.contains(address) { return false }
         switch address.family {
         case .v4: return !Self.refusedV4.contains { $0.contains(address) }
         case .v6: return Self.globalV6.contains { $0.contains(address) } && !Self.refusedV6.contains { $0.contains(address) }

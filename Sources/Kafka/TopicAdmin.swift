@@ -101,7 +101,7 @@ public final class TopicAdmin {
         defer { for request in requests { rd_kafka_ConfigResource_destroy(request) } }
         return try run(RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, "read settings") { options, queue in
             rd_kafka_DescribeConfigs(handle, &requests, requests.count, options, queue)
-        } results: { event in
+        } results: { event throws(KafkaError) in
             var count = 0
             guard let resources = rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(event), &count) else {
                 return [:]
@@ -109,6 +109,10 @@ public final class TopicAdmin {
             var all: [String: [String: String]] = [:]
             for index in 0..<count {
                 guard let resource = resources[index] else { continue }
+                let error = rd_kafka_ConfigResource_error(resource)
+                guard error == RD_KAFKA_RESP_ERR_NO_ERROR else {
+                    throw KafkaError(error, "settings of \(String(cString: rd_kafka_ConfigResource_name(resource)))")
+                }
                 var entryCount = 0
                 guard let entries = rd_kafka_ConfigResource_configs(resource, &entryCount) else { continue }
                 var values: [String: String] = [:]
@@ -124,7 +128,7 @@ public final class TopicAdmin {
 
     private func run<Result>(
         _ operation: rd_kafka_admin_op_t, _ doing: String, _ start: (OpaquePointer?, OpaquePointer?) -> Void,
-        results: (OpaquePointer) -> Result
+        results: (OpaquePointer) throws(KafkaError) -> Result
     ) throws(KafkaError) -> Result {
         var reason = [CChar](repeating: 0, count: 512)
         let options = rd_kafka_AdminOptions_new(handle, operation)
@@ -142,7 +146,7 @@ public final class TopicAdmin {
         guard error == RD_KAFKA_RESP_ERR_NO_ERROR else {
             throw KafkaError(KafkaError.Code(rawValue: error.rawValue), "\(doing): \(String(cString: rd_kafka_event_error_string(event)))")
         }
-        return results(event)
+        return try results(event)
     }
 
     private static func failures(_ results: UnsafeMutablePointer<OpaquePointer?>?, _ count: Int) -> [String: KafkaError] {

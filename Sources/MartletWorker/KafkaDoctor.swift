@@ -70,7 +70,7 @@ public struct KafkaDoctor {
         guard probeWrites else {
             return add(.unchecked, "access", "writing", "'--probe-writes' writes to every topic in transactions that it aborts")
         }
-        guard check.settingsWereChecked else {
+        guard check.settingsProblem?.isAuthorization ?? true else {
             return add(.unchecked, "access", "writing: the embedded cluster would show what was aborted")
         }
         examineWriting(names.filter { !missing.contains($0) })
@@ -85,8 +85,12 @@ public struct KafkaDoctor {
             let parts = finding.problem.split(separator: "; ", maxSplits: 1).map(String.init)
             add(finding.isFatal ? .wrong : .risk, "topics", "\(finding.topic) \(parts[0])", parts.count > 1 ? parts[1] : nil)
         }
-        if !check.settingsWereChecked {
-            add(.unchecked, "topics", "settings: the brokers have no admin API (the embedded cluster), or it is forbidden: DescribeConfigs")
+        if let problem = check.settingsProblem {
+            if check.findings.isEmpty { add(.ok, "topics", "all are there, with \(check.partitions ?? 0) partitions") }
+            add(
+                .unchecked, "topics",
+                problem.isAuthorization ? "\(problem)" : "settings: the brokers have no admin API (the embedded cluster)",
+                problem.isAuthorization ? "to have them checked, grant DescribeConfigs on the topics and the cluster" : nil)
         } else if check.findings.isEmpty {
             add(.ok, "topics", "all are there, with \(check.partitions ?? 0) partitions and the settings that they need")
         }
@@ -139,6 +143,11 @@ public struct KafkaDoctor {
                             "set this machine's clock, or the brokers': run NTP (chrony, systemd-timesyncd) on all")
                     }
                 } catch {
+                    // Workers only write these; who looks at dead letters and attempts reads them.
+                    if error.isAuthorization, name == topics.deadLetters || name == topics.attempts {
+                        add(.unchecked, "access", "\(name) may not be read by this principal; only operators need that")
+                        continue
+                    }
                     forbidden += 1
                     add(.wrong, "access", "\(name): \(error)", Self.advice(error, "Read and Describe on it"))
                 }
@@ -153,7 +162,7 @@ public struct KafkaDoctor {
                 }
             }
         } catch { add(.wrong, "access", "\(error)") }
-        if forbidden == 0, isAllKnown { add(.ok, "access", "all \(names.count) topics and both groups can be read") }
+        if forbidden == 0, isAllKnown { add(.ok, "access", "all topics that workers read and both groups can be read") }
     }
 
     private static func advice(_ error: KafkaError, _ rights: String) -> String? {
@@ -182,7 +191,14 @@ public struct KafkaDoctor {
     private mutating func examineWriting(_ names: [String]) {
         var forbidden = 0
         var offset: Int64?
-        for name in names {
+        do throws(KafkaError) { _ = try Self.openProducer(kafka) } catch {
+            return add(
+                .unchecked, "access", "writing: \(error)",
+                error.isAuthorization
+                    ? "to have it checked, grant Write and Describe on the transactional id '\(Self.transactionalID)'" : nil)
+        }
+        // The registry is written by whoever edits endpoints, never by workers.
+        for name in names where name != topics.endpoints {
             do throws(KafkaError) {
                 let sent = SystemClock.wallMilliseconds()
                 let appended = try Self.writeInVain(kafka, name)
@@ -198,10 +214,10 @@ public struct KafkaDoctor {
                 let why = [.purged, .purgedInFlight].contains(error.code) ? "is refused" : "fails: \(error)"
                 add(
                     .wrong, "access", "writing to \(name) \(why)",
-                    "grant this principal Write and Describe on it, and on the transactional ids 'martlet-' (prefixed)")
+                    "grant this principal Write on it")
             }
         }
-        if forbidden == 0 { add(.ok, "access", "all \(names.count) topics can be written to") }
+        if forbidden == 0 { add(.ok, "access", "all topics that workers write can be written to") }
         guard let offset else { return }
         if abs(offset) <= Self.clockLimitMilliseconds {
             add(.ok, "clock", "the brokers' clocks and this one agree within \(abs(offset) + 1) ms and the time of a request")
@@ -212,7 +228,7 @@ public struct KafkaDoctor {
         }
     }
 
-    private static func writeInVain(_ kafka: KafkaSettings, _ topic: String) throws(KafkaError) -> Int64? {
+    private static func openProducer(_ kafka: KafkaSettings) throws(KafkaError) -> Producer {
         var options = Producer.Options()
         options.transactionalID = transactionalID
         options.lingerMilliseconds = 0
@@ -220,6 +236,11 @@ public struct KafkaDoctor {
         quiet.log = { _, _ in }
         let producer = try Producer(quiet, options)
         try producer.initTransactions()
+        return producer
+    }
+
+    private static func writeInVain(_ kafka: KafkaSettings, _ topic: String) throws(KafkaError) -> Int64? {
+        let producer = try openProducer(kafka)
         try producer.beginTransaction()
         var failure: KafkaError?
         var appended: Int64?

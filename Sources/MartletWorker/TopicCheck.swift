@@ -16,8 +16,9 @@ public struct TopicCheck: Sendable {
     public var partitions: Int?
     /// Retry topics that exist, whatever the configuration writes to.
     public var tiers: [RetryTier] = []
-    /// False where the brokers have no admin API (the embedded cluster): settings went unchecked.
-    public var settingsWereChecked = true
+    /// Why settings went unchecked: they may not be read, or the brokers have no admin API (the embedded cluster).
+    public var settingsProblem: KafkaError?
+    public var settingsWereChecked: Bool { settingsProblem == nil }
 
     /// `expected`: the tiers that are written to. `withSettings`: also compare the topics' settings.
     public static func run(_ kafka: KafkaSettings, _ topics: Topics, expected tiers: [RetryTier], inputs: [String] = [], withSettings: Bool)
@@ -37,10 +38,10 @@ public struct TopicCheck: Sendable {
             check.findings.append(Finding(topic: input, problem: "is missing; create it, or correct --input-topics", isFatal: true))
         }
         guard withSettings, check.findings.allSatisfy({ !$0.isFatal }) else { return check }
-        do {
+        do throws(KafkaError) {
             let settings = try admin.settings(of: wanted.map(\.name))
             for topic in wanted { check.compareSettings(topic, settings[topic.name] ?? [:]) }
-        } catch { check.settingsWereChecked = false }
+        } catch { check.settingsProblem = error }
         return check
     }
 

@@ -116,7 +116,8 @@ enum Settings {
         }
         return EndpointURL.Rules(
             allowHTTP: arguments.isOn("allow-http"),
-            addresses: AddressPolicy(allowed: try networks("allow-network"), refused: try networks("refuse-network")))
+            addresses: AddressPolicy(
+                allowed: try networks("allow-network"), refused: try networks("refuse-network"), own: IPAddress.ofThisHost()))
     }
 
     static func tiers(_ arguments: Arguments) throws -> [RetryTier] {

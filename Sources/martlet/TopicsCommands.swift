@@ -73,7 +73,9 @@ enum TopicsCommands {
                     "\(finding.isFatal ? terminal.paint("wrong", .red) : terminal.paint("risk ", .yellow))  \(finding.topic) \(finding.problem)"
                 )
             }
-            if !result.settingsWereChecked { terminal.note("the brokers don't tell settings (no admin API): only counts were checked") }
+            if let problem = result.settingsProblem {
+                terminal.note("only counts were checked, as the brokers don't tell settings: \(problem)")
+            }
             if result.findings.isEmpty {
                 terminal.print("\(terminal.paint("ok", .green))     all topics are as they should be, \(result.partitions ?? 0) partitions")
             }

@@ -42,6 +42,16 @@ struct AddressTests {
         #expect(!policy.allows(try #require(IPAddress("10.0.0.1"))))
     }
 
+    @Test func theHostsOwnAddressesAreRefusedWhateverTheirRange() throws {
+        let (own, mapped) = (try #require(IPAddress("8.8.8.8")), try #require(IPAddress("::ffff:8.8.8.8")))
+        let policy = AddressPolicy(own: [own])
+        let neighbour = try #require(IPAddress("8.8.8.9"))
+        #expect(!policy.allows(own) && !policy.allows(mapped) && policy.allows(neighbour))
+        #expect(AddressPolicy(allowed: [try #require(Network("8.8.8.8"))], own: [own]).allows(own))
+        #expect(throws: EndpointURL.Refusal.self) { try EndpointURL("https://8.8.8.8/", rules: .init(addresses: policy)) }
+        #expect(IPAddress.ofThisHost().contains(try #require(IPAddress("127.0.0.1"))))
+    }
+
     @Test(arguments: ["1.2.3.4/33", "1.2.3.4/-1", "1.2.3.4/8/8", "x/8", "::/129", "1.2.3.4/"]) func badNetworks(_ text: String) {
         #expect(Network(text) == nil)
     }
