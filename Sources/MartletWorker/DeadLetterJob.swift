@@ -101,11 +101,13 @@ public final class DeadLetterJob {
 
     private func targets() throws -> [String: LetterPlan.Target] {
         guard action != .purge else { return [:] }
-        return try RegistryStore(kafka, topics).load().compactMapValues { row in
-            row.endpoint.map {
-                LetterPlan.Target(tenant: $0.tenant, isEnabled: $0.state == .enabled, registryOffset: row.offset + 1)
-            }
+        var targets: [String: LetterPlan.Target] = [:]
+        for report in try EndpointReports.read(kafka, topics, withBacklog: false) {
+            guard let endpoint = report.endpoint else { continue }
+            targets[report.id] = LetterPlan.Target(
+                tenant: endpoint.tenant, isEnabled: report.isEnabled, registryOffset: report.registryOffset)
         }
+        return targets
     }
 
     private func report(_ reader: DeadLetterReader, _ acted: Int) {

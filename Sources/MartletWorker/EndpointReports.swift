@@ -14,6 +14,11 @@ public struct EndpointReport: Sendable {
     /// Records of its home partition of the deliveries topic that nobody has taken yet, other endpoints' included.
     public var partitionLag: Int64?
     public var partition: Int32
+    /// How far the registry had been read; 0: it isn't registered.
+    public var registryOffset: Int64
+
+    /// Whether deliveries flow: neither an operator nor a worker has stopped them.
+    public var isEnabled: Bool { endpoint?.state == .enabled && disabled == nil }
 
     /// Why a worker disabled it by itself; nil: it didn't, or an operator's later edit cancelled it.
     public var disabled: HealthRecord.Disabled? {
@@ -39,7 +44,9 @@ public enum EndpointReports {
         var reports: [String: EndpointReport] = [:]
         for name in id.map({ [$0] }) ?? Array(rows.keys) {
             let home = Murmur2.partition(of: Array(name.utf8), count: partitions)
-            reports[name] = EndpointReport(id: name, endpoint: rows[name]?.endpoint, problem: rows[name]?.problem, partition: home)
+            reports[name] = EndpointReport(
+                id: name, endpoint: rows[name]?.endpoint, problem: rows[name]?.problem, partition: home,
+                registryOffset: rows[name].map { $0.offset + 1 } ?? 0)
         }
         let homes = id == nil ? Array(0..<Int32(partitions)) : reports.values.map(\.partition)
         try TopicReader.scan(kafka, homes.map { TopicPartition(topics.health, $0) }) { message in

@@ -116,10 +116,11 @@ public final class EventReplayJob {
     }
 
     private func open() throws -> EventReplay {
-        guard let row = try RegistryStore(kafka, topics).load()[endpointID] else { throw Refusal.unknown(endpointID) }
-        guard let endpoint = row.endpoint else { throw Refusal.unreadable(endpointID, row.problem ?? "") }
-        guard endpoint.state == .enabled else { throw Refusal.notEnabled(endpointID, endpoint.state) }
-        return EventReplay(to: endpoint, registryOffset: row.offset + 1, range)
+        let report = try EndpointReports.read(kafka, topics, only: endpointID, withBacklog: false).first
+        if let problem = report?.problem { throw Refusal.unreadable(endpointID, problem) }
+        guard let report, let endpoint = report.endpoint else { throw Refusal.unknown(endpointID) }
+        guard report.isEnabled else { throw Refusal.notEnabled(endpointID, endpoint.state == .enabled ? .disabled : endpoint.state) }
+        return EventReplay(to: endpoint, registryOffset: report.registryOffset, range)
     }
 
     private func spans(_ reader: TopicReader, _ outcome: inout Outcome) throws -> [Span] {

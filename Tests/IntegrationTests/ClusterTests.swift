@@ -20,6 +20,9 @@ import Testing
     @Test func aCrashLosesNothing() async throws { try await Scenarios.aCrashLosesNothing(nil) }
     @Test func parkedDeliveriesAreReplayed() async throws { try await Scenarios.parkedDeliveriesAreReplayed(nil) }
     @Test func replayFollowsWhatIsParkedLate() async throws { try await Scenarios.replayFollowsWhatIsParkedLate(nil) }
+    @Test func aReplayToADisabledEndpointWaitsForAnOperator() async throws {
+        try await Scenarios.aReplayToADisabledEndpointWaitsForAnOperator(nil)
+    }
     @Test func sealedSecretsSignAndAMissingKeyParks() async throws {
         try await Scenarios.sealedSecretsSignAndAMissingKeyParks(nil)
     }
@@ -46,6 +49,9 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
     @Test func aCrashLosesNothing() async throws { try await Scenarios.aCrashLosesNothing(brokers) }
     @Test func parkedDeliveriesAreReplayed() async throws { try await Scenarios.parkedDeliveriesAreReplayed(brokers) }
     @Test func replayFollowsWhatIsParkedLate() async throws { try await Scenarios.replayFollowsWhatIsParkedLate(brokers) }
+    @Test func aReplayToADisabledEndpointWaitsForAnOperator() async throws {
+        try await Scenarios.aReplayToADisabledEndpointWaitsForAnOperator(brokers)
+    }
     @Test func sealedSecretsSignAndAMissingKeyParks() async throws {
         try await Scenarios.sealedSecretsSignAndAMissingKeyParks(brokers)
     }

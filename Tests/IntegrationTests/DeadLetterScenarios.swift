@@ -241,4 +241,27 @@ extension Scenarios {
             #expect(finds("replay keeps records for 1 h", "retention.ms"), "\(found)")
         }
     }
+
+    /// What a worker has disabled by itself isn't replayed into parking again; an operator's edit lifts that.
+    static func aReplayToADisabledEndpointWaitsForAnOperator(_ brokers: String?) async throws {
+        try await run(brokers, answer: { _, number in number == 1 ? 410 : 200 }) { world in
+            var gone = world.endpoint("ep_gone") { ($0.types, $0.maxConcurrency) = ([.prefix("order")], 1) }
+            try world.register([gone])
+            try world.start()
+            try world.publish((0..<3).map { World.event("e\($0)") })
+            try world.wait("gone and parked") { try world.letters().count == 3 }
+            func replay() throws -> LetterPlan.Counts {
+                try DeadLetterJob(world.kafka, world.topics, .replay(to: nil), LetterFilter()).run()
+            }
+            #expect(try replay() == .init(skipped: [.paused: 3]))
+            #expect(throws: EventReplayJob.Refusal.self) {
+                try EventReplayJob(world.kafka, world.topics, to: "ep_gone", .init(since: 0)).run()
+            }
+            gone.version = 2
+            try world.register([gone])
+            #expect(try replay().total == 3)
+            try world.wait("delivered") { world.requests.count == 4 }
+            #expect(world.stopWorker() == 0)
+        }
+    }
 }
