@@ -208,6 +208,18 @@ struct RetryTests {
 }
 
 struct LimiterTests {
+    /// Of an interval that is no whole number, nothing adds up: a million starts at 3/s take no less than a million thirds of a second.
+    @Test func neverAStartTooManyOverDays() {
+        var limiter = RateLimiter(RateLimit(n: 3, perMilliseconds: 1_000, burst: 1), emptyAtMilliseconds: 0)
+        var now: Int64 = 0
+        for _ in 0..<1_000_000 {
+            now = limiter.earliestStartMilliseconds(now: now)
+            limiter.charge(now: now)
+        }
+        // Starts lie at whole milliseconds: 334 instead of 333⅓.
+        #expect(now >= 1_000_000 * 1_000 / 3 && now <= 1_000_000 * 334 + 1_000)
+    }
+
     @Test func exactOverAnyWindow() throws {
         for (n, burst) in [(10, 1), (10, 5), (7, 3), (1_000, 1)] {
             var limiter = RateLimiter(RateLimit(n: n, perMilliseconds: 1_000, burst: burst), emptyAtMilliseconds: 0)

@@ -1,5 +1,11 @@
 /// How many requests an endpoint gets at once: slow start from 4, one more per success, up to the ceiling; after the first failure
 /// additive increase (one more per limit's worth of successes) and halving.
+///
+/// | state | a success | a failure |
+/// |---|---|---|
+/// | slow start, from 4 | limit + 1 | half, at least 1; steady from now on |
+/// | steady | limit + 1 after `limit` of them | half, at least 1 |
+/// | at the ceiling | stays | half |
 public struct ConcurrencyLimit: Sendable, Equatable {
     public static let start = 4
     public static let defaultCeiling = 64

@@ -1,4 +1,17 @@
-// What may start, and when.
+// What may start, and when. The questions in their order:
+//
+// | question | if not |
+// |---|---|
+// | in its endpoint's partition? | written home |
+// | a delivery? | dead letter (poison) |
+// | due? | held when less than 5 s are left, else to a retry topic |
+// | endpoint known, in a view as new as the record? | waits for the registry |
+// | enabled, deliverable, young enough? | dead letter (parked, refused, expired, endpoint-deleted) |
+// | lease, own egress, room in flight, the lane's rate? | waits in memory, 5 s at most |
+// | room for its endpoint: concurrency, bytes? | the same |
+// | breaker and rate limit within 5 s? | all of its endpoint is deferred to then, or to a quarter of its age |
+// | its tenant's rate? | the endpoint waits in its tenant's line |
+// | its turn: first attempts by age, every fifth start an attempted one | the next one's |
 extension LaneStateMachine {
     /// A record whose turn to be looked at has come: start it, hold it, move it on, or end it.
     mutating func examine(_ token: RecordToken) {

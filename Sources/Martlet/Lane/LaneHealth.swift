@@ -1,6 +1,16 @@
 internal import HTTPDelivery
 
 // What is known of an endpoint's health, and how it outlives this owner.
+//
+// | what happens | is published |
+// |---|---|
+// | the breaker opens | health; `failing` when it was closed |
+// | the breaker closes | health; `recovered` |
+// | it has failed for over an hour | health, once an hour, though no breaker tells |
+// | a success when the changelog says that it fails | health |
+// | 410; failing for 120 h with 100 attempts; stuck at the limit of holds | health with `disabled`; `disabled` |
+// | a record of it is restored on assignment | nothing |
+// | another writer's record about it is read | its health again: the other doesn't own it any more |
 extension LaneStateMachine {
     // MARK: the endpoint slab
 

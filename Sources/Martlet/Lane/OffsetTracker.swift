@@ -1,5 +1,13 @@
 /// Which offsets of one partition are done. Records complete out of order; what may be committed is the lowest offset that is not
 /// complete. Offsets that a fetch skips (transaction markers, compaction) count as complete.
+///
+/// | an offset is | then | it becomes |
+/// |---|---|---|
+/// | unread (from `next` on) | it is read | incomplete, or complete if a predecessor's list says so |
+/// | unread | the fetch skips it, or the end lies behind it | complete |
+/// | incomplete | its record is done | complete, once |
+/// | complete, and all below it | | below the watermark: committed |
+/// | incomplete or complete above the watermark | | listed in the commit's metadata |
 public struct OffsetTracker: Sendable, Equatable {
     /// How far reading may run ahead of the lowest incomplete offset.
     public static let spanLimit: Int64 = 131_072
