@@ -161,12 +161,12 @@ public struct KafkaDoctor {
                         "grant this principal Read on the group; if it has it: is the group's coordinator up?")
                 }
             }
-        } catch { add(.wrong, "access", "\(error)") }
+        } catch { add(.wrong, "access", "\(error)", "check the --kafka settings: no reader could be made") }
         if forbidden == 0, isAllKnown { add(.ok, "access", "all topics that workers read and both groups can be read") }
     }
 
-    private static func advice(_ error: KafkaError, _ rights: String) -> String? {
-        error.isAuthorization ? "grant this principal \(rights)" : error.isUnreachable ? "is its leader up?" : nil
+    private static func advice(_ error: KafkaError, _ rights: String) -> String {
+        error.isAuthorization ? "grant this principal \(rights)" : "is its leader up? see the brokers' logs"
     }
 
     /// Reads the end of a topic's first partition; the time of the last record there. An empty one is fetched from, too.

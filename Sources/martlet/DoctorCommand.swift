@@ -51,7 +51,8 @@ enum DoctorCommand {
                 findings += endpoints(rows, rules, try Settings.keyRing(arguments))
                 findings += egress(hosts(rows, rules, arguments), rules)
             } catch {
-                findings.append(Finding(.wrong, "endpoints", "the registry can't be read: \(error)"))
+                findings.append(
+                    Finding(.wrong, "endpoints", "the registry can't be read: \(error)", advice: "see what is said of topics and access"))
             }
         }
         findings.append(authorities(arguments.text("ca-bundle") ?? ""))
@@ -145,7 +146,8 @@ enum DoctorCommand {
         }
         let expired = file.expired > 0 ? ", \(file.expired) of them expired" : ""
         return Finding(
-            file.expired == file.certificates ? .wrong : .ok, "tls", "\(file.certificates) authorities are trusted\(expired) (\(path))")
+            file.expired == file.certificates ? .wrong : .ok, "tls", "\(file.certificates) authorities are trusted\(expired) (\(path))",
+            advice: file.expired == file.certificates ? "update the package ca-certificates" : nil)
     }
 
     private static func print(_ findings: [Finding], _ terminal: Terminal, _ arguments: Arguments) {
