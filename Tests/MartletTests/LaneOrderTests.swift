@@ -135,6 +135,27 @@ struct LaneOrderTests {
         #expect(disabled.count == Hold.limit)
     }
 
+    /// Who finds no room for a hold waits on in memory; the lane goes on.
+    @Test func whoFindsNoRoomForAHoldWaitsAndTheLaneGoesOn() throws {
+        var bench = try Self.bench()
+        bench.register(id: "late") { $0.ordering = .strict }
+        let first = try must(bench.read("late"))
+        let second = try must(bench.read("late"))
+        #expect(bench.starts() == [first])
+        for number in 0..<Hold.limit {
+            bench.register(id: "e\(number)") { $0.ordering = .strict }
+            let head = try must(bench.read("e\(number)"))
+            #expect(bench.starts() == [head])
+            bench.core.attemptEnded(head, LaneTests.failed, .failure)
+        }
+        // Beyond what a record may wait in memory: there is nowhere else.
+        for _ in 0..<20 { bench.pass(1_000) }
+        _ = bench.core.takeCommands()
+        bench.core.attemptEnded(first, .delivered, .success)
+        bench.pass(1)
+        #expect(bench.starts().contains(second))
+    }
+
     @Test(arguments: 0..<20 as Range<UInt64>) func holdsSurviveTheMetadata(_ seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
         let committed = Int64.random(in: 0...1_000_000, using: &generator)

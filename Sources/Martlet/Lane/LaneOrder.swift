@@ -89,7 +89,11 @@ extension LaneStateMachine {
         let ordered = waiting.filter { record($0)?.isOrdered == true }
         let first = [head?.1.offset, ordered.first.flatMap { record($0)?.offset }, state.holds[hash]?.hold.offset].compactMap(\.self).min()
         defer { for token in waiting where record(token)?.phase == .waiting { admit(token) } }
-        guard let first, state.holds[hash] != nil || state.holds.count < Hold.limit else { return first == nil }
+        guard let first, state.holds[hash] != nil || state.holds.count < Hold.limit else {
+            // Nowhere to go: their time in memory begins anew, else they would be spilt again at once, and again.
+            for token in waiting { records[Int(token.slot)]?.waitingSinceMonotonic = nil }
+            return first == nil
+        }
         let attempts = state.holds[hash]?.hold.offset == first ? state.holds[hash]?.hold.attempts : nil
         var held = state.holds[hash] ?? HeldEndpoint(hold: Hold(offset: first, dueMilliseconds: due, attempts: 0))
         held.hold = Hold(offset: first, dueMilliseconds: due, attempts: attempts ?? 0)
