@@ -4,6 +4,9 @@ internal import EventLoop
 /// Reads partitions from chosen offsets without a group and without commits: the registry, reports, tails. For one thread.
 public final class TopicReader {
     public enum Start: Sendable, Equatable { case beginning, end, offset(Int64) }
+    /// When retention has removed the offset that reading should go on at: the rest is read as if nothing had been, or it is told
+    /// (`PartitionEvent.outOfRange`) and reading ends there.
+    public enum Loss: Sendable { case readOn, tell }
 
     private let owner: ConsumerHandle
     private var handle: OpaquePointer { owner.pointer }
@@ -12,10 +15,10 @@ public final class TopicReader {
 
     /// `prefetchKilobytes`: fetched ahead, of each partition. `group`: whose `committed` offsets are asked for.
     public init(
-        _ settings: KafkaSettings, prefetchKilobytes: Int = 16_384, group: String = "martlet-reader"
+        _ settings: KafkaSettings, prefetchKilobytes: Int = 16_384, group: String = "martlet-reader", onLoss: Loss = .readOn
     ) throws(KafkaError) {
         let configuration = try settings.makeConfiguration([
-            ("enable.partition.eof", "true"), ("auto.offset.reset", "earliest"),
+            ("enable.partition.eof", "true"), ("auto.offset.reset", onLoss == .tell ? "error" : "earliest"),
             ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)),
             ("queued.min.messages", "100000"), ("queued.max.messages.kbytes", String(prefetchKilobytes)),
             ("enable.auto.offset.store", "false"),

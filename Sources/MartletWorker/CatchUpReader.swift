@@ -17,7 +17,7 @@ final class CatchUpReader {
 
     func start(_ partition: TopicPartition, from offset: Int64) throws(KafkaError) {
         stop()
-        if reader == nil { reader = try TopicReader(kafka) }
+        if reader == nil { reader = try TopicReader(kafka, onLoss: .tell) }
         try reader?.start(partition, from: .offset(offset))
         at = partition
     }

@@ -49,8 +49,8 @@ final class DeliveryLane {
     var localWall: Int64 = 0
     var catchUp: CatchUpReader?
     var unpublished: [OperationalEvent] = []
-    var publishing: [RecordToken: OperationalEvent] = [:]
-    var eventNumber: UInt32 = 1
+    var sideRecords: [RecordToken: SideRecord] = [:]
+    var sideNumber: UInt32 = 0
 
     private var pendingAssignment: [TopicPartition]?
     private var nextAssignmentTry: Int64 = 0

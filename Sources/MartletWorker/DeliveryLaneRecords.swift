@@ -11,9 +11,19 @@ extension DeliveryLane {
     /// Tokens of reports that belong to no record: generations start at 1.
     private enum Side {
         static let attemptLog = RecordToken(slot: 0, generation: 0)
-        static let health = RecordToken(slot: 1, generation: 0)
-        /// Operational events: generation 0, numbered from slot 2.
-        static let firstEvent: UInt32 = 2
+        /// Operational events and health: generation 0, numbered from slot 1.
+        static let firstNumbered: UInt32 = 1
+    }
+
+    /// What is written beside deliveries, and written again when the brokers don't take it.
+    enum SideRecord {
+        case event(OperationalEvent)
+        case health(endpointID: String)
+    }
+
+    private func nextSideToken() -> RecordToken {
+        sideNumber = max(Side.firstNumbered, sideNumber &+ 1)
+        return RecordToken(slot: sideNumber, generation: 0)
     }
 
     func received(_ message: KafkaMessage, _ stream: StreamID) {
@@ -120,9 +130,9 @@ extension DeliveryLane {
         let outgoing = OutgoingRecord(
             topic: configuration.topics.health, partition: partition, key: Array(record.endpointID.utf8),
             value: Array(record.json.text.utf8))
-        if producer.produce(outgoing, token: Side.health.bits) != .queued {
-            log.warning("health record not written", ["endpoint": .string(record.endpointID)])
-        }
+        let token = nextSideToken()
+        guard producer.produce(outgoing, token: token.bits) == .queued else { return core.healthNotWritten(record.endpointID) }
+        sideRecords[token] = .health(endpointID: record.endpointID)
     }
 
     /// Like any event, and like any event it isn't given up: what the brokers don't take now is tried again.
@@ -143,10 +153,9 @@ extension DeliveryLane {
                     ("ce_type", Array(event.type.utf8)), ("ce_time", Array(Timestamp.text(milliseconds: event.atMilliseconds).utf8)),
                     ("ce_tenant", Array(event.tenant.utf8)), ("content-type", Array("application/json".utf8)),
                 ])
-            eventNumber &+= 1
-            let token = RecordToken(slot: max(Side.firstEvent, eventNumber), generation: 0)
+            let token = nextSideToken()
             guard producer.produce(outgoing, token: token.bits) == .queued else { return }
-            publishing[token] = event
+            sideRecords[token] = .event(event)
             unpublished.removeFirst()
         }
     }
@@ -221,15 +230,16 @@ extension DeliveryLane {
             if !error.isUnreachable { log.warning("produce", ["topic": .string(report.at.topic), "error": .string("\(error)")]) }
             return core.produced(token, error.isRefusedRecord ? .refused : .transient)
         }
-        let event = token.slot >= Side.firstEvent ? publishing.removeValue(forKey: token) : nil
+        let side = sideRecords.removeValue(forKey: token)
         guard let error = report.error else { return }
-        if let event {
+        switch side {
+        case .event(let event):
             log.warning("operational event not written; trying again", ["error": .string("\(error)")])
             unpublished.append(event)
-        } else if token == Side.attemptLog {
-            metrics.attemptLogFailures.add()
-        } else {
-            log.warning("health record not written", ["error": .string("\(error)")])
+        case .health(let endpointID):
+            log.warning("health record not written; trying again", ["endpoint": .string(endpointID), "error": .string("\(error)")])
+            core.healthNotWritten(endpointID)
+        case nil: metrics.attemptLogFailures.add()
         }
     }
 }

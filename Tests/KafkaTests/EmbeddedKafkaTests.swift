@@ -142,6 +142,33 @@ struct KafkaSettingsTests {
         while !consumer.isClosed { consumer.poll { if case .revoked = $0 { consumer.unassign() } } }
     }
 
+    /// The embedded cluster keeps 5 MiB of a partition: what lies below is gone as after retention.
+    @Test(arguments: [TopicReader.Loss.tell, .readOn]) func lossIsToldToWhoAsksForIt(_ onLoss: TopicReader.Loss) throws {
+        // Something that doesn't compress.
+        var state: UInt64 = 1
+        let value = (0..<500_000).map { _ in
+            state = state &* 6_364_136_223_846_793_005 &+ 1
+            return UInt8(truncatingIfNeeded: state >> 33)
+        }
+        for _ in 0..<14 { _ = try produce([OutgoingRecord(topic: "one", partition: 0, key: nil, value: value)]) }
+        let reader = try TopicReader(cluster.settings, onLoss: onLoss)
+        let at = TopicPartition("one", 0)
+        let low = try reader.watermarks(at).low
+        #expect(low > 0)
+        try reader.start(at, from: .offset(0))
+        defer { reader.stop(at) }
+        for _ in 0..<100 {
+            guard let (_, event) = reader.next(waitMilliseconds: 100) else { continue }
+            switch event {
+            case .outOfRange: #expect(onLoss == .tell)
+            case .message(let message): #expect(onLoss == .readOn && message.offset >= low)
+            default: continue
+            }
+            return
+        }
+        Issue.record("neither a record nor word of a loss")
+    }
+
     @Test func anUnreachableBrokerIsSaidToBeOne() throws {
         let admin = try TopicAdmin(KafkaSettings(brokers: "127.0.0.1:1", log: { _, _ in }), timeoutMilliseconds: 300)
         do {

@@ -35,6 +35,27 @@ struct LaneHealthTests {
         #expect(attempt(&bench).started)
     }
 
+    /// A disabling that the brokers didn't take is written again, until they do; not when the partition has gone.
+    @Test func healthThatWasNotWrittenIsWrittenAgain() throws {
+        func health(_ bench: inout LaneTests.Bench) -> [HealthRecord] {
+            bench.core.takeCommands().compactMap { if case .publishHealth(let record) = $0 { record } else { nil } }
+        }
+        var bench = try LaneTests.Bench()
+        #expect(attempt(&bench, (.gone, .success)).health.map(\.disabled?.reason) == ["gone"])
+        for _ in 0..<3 {
+            bench.core.healthNotWritten("ep")
+            #expect(health(&bench).isEmpty && bench.core.nextDeadlineMonotonic == bench.now.monotonic + 500)
+            bench.pass(500)
+            #expect(health(&bench).map(\.disabled?.reason) == ["gone"])
+        }
+        bench.pass(60_000)
+        #expect(health(&bench).isEmpty)
+        bench.core.healthNotWritten("ep")
+        bench.core.disown(bench.core.ownedStreams)
+        bench.pass(1_000)
+        #expect(health(&bench).isEmpty)
+    }
+
     @Test func neitherTimeNorAttemptsAloneDisable() throws {
         var bench = try LaneTests.Bench()
         for _ in 0..<500 { #expect(attempt(&bench).health.isEmpty) }

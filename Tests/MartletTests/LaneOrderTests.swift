@@ -156,6 +156,70 @@ struct LaneOrderTests {
         #expect(bench.starts().contains(second))
     }
 
+    /// A head that failed when there was no room waits in memory; once there is room, its hold knows of its attempts and its due time.
+    @Test func aHeadThatFoundNoRoomKeepsItsAttempts() throws {
+        var bench = try Self.bench()
+        for number in 0..<Hold.limit {
+            bench.register(id: "e\(number)") { $0.ordering = .strict }
+            let head = try must(bench.read("e\(number)"))
+            #expect(bench.starts() == [head])
+            bench.core.attemptEnded(head, LaneTests.failed, .failure)
+        }
+        bench.register(id: "late") { $0.ordering = .strict }
+        bench.core.endReached(Self.stream, offset: bench.nextOffset)
+        let head = try must(bench.read("late"))
+        #expect(bench.starts() == [head])
+        bench.core.attemptEnded(head, LaneTests.failed, .failure)
+        #expect(bench.core.heldEndpoints == Hold.limit)
+        let due = bench.now.wall + 5_000
+        // One of the others becomes free: paused, read again, parked.
+        bench.register(version: 2, id: "e0") { ($0.ordering, $0.state) = (.strict, .paused) }
+        _ = bench.core.takeCommands()
+        let again = try must(
+            bench.core.receivedAgain(Self.stream, offset: 0, DeliveryFacts(endpointID: "e0", ageFromMilliseconds: bench.now.wall, bytes: 1)))
+        bench.core.readAgainReached(Self.stream, offset: bench.nextOffset)
+        _ = bench.core.takeCommands()
+        bench.core.produced(again, .acknowledged)
+        #expect(bench.core.heldEndpoints == Hold.limit - 1)
+        // A second record of the late one is spilt after its time in memory: the sequence goes under a hold.
+        _ = bench.read("late")
+        bench.pass(4_000)
+        bench.core.advance(to: LaneTime(monotonic: bench.now.monotonic + 2_000, wall: bench.now.wall))
+        let commit = try #require(bench.core.commits(of: [Self.stream], onlyChanged: false).first)
+        let hold = try #require(try CommitMetadata.decode(commit.metadata, committed: commit.offset).metadata.holds[Hold.hash("late")])
+        #expect(hold.attempts == 1 && hold.dueMilliseconds >= due)
+    }
+
+    /// What slow ordered endpoints have read again doesn't count among what their partition may have unfinished.
+    @Test func catchingUpDoesNotFillThePartition() throws {
+        var bench = try LaneTests.Bench(
+            { $0.ordering = .strict }, settings: { ($0.unfinishedLimit, $0.catchUpLimit) = (20, 16) })
+        let head = try must(bench.read())
+        for _ in 0..<15 { _ = bench.read() }
+        #expect(bench.starts() == [head])
+        bench.core.attemptEnded(head, LaneTests.failed, .failure)
+        bench.pass(6_000)
+        #expect(bench.core.takeCommands().last == .readAgain(Self.stream, from: 0))
+        for offset in 0..<16 { #expect(Self.again(&bench, Int64(offset)) != nil) }
+        #expect(bench.core.readBudget(Self.stream) == 20)
+    }
+
+    /// Large bodies: one record is always taken, more only within the bytes that one endpoint may have.
+    @Test func catchingUpIsBoundedInBytes() throws {
+        var bench = try Self.bench()
+        let tokens = try (0..<4).map { _ in try must(bench.read()) }
+        #expect(bench.starts() == [tokens[0]])
+        bench.core.attemptEnded(tokens[0], LaneTests.failed, .failure)
+        bench.pass(6_000)
+        #expect(bench.core.takeCommands().last == .readAgain(Self.stream, from: 0))
+        let taken = (0..<4).map { offset in
+            bench.core.receivedAgain(
+                Self.stream, offset: offset, DeliveryFacts(endpointID: "ep", ageFromMilliseconds: bench.now.wall, bytes: 200 << 10))
+        }
+        #expect(taken.map { $0 != nil } == [true, true, false, false])
+        #expect(bench.core.takeCommands().contains(.stopReadingAgain))
+    }
+
     @Test(arguments: 0..<20 as Range<UInt64>) func holdsSurviveTheMetadata(_ seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
         let committed = Int64.random(in: 0...1_000_000, using: &generator)
@@ -211,9 +275,12 @@ struct EgressMonitorTests {
         for number in 0..<19 { _ = monitor.failed(host: UInt64(number % 5), now: Int64(number) * 100) }
         #expect(!monitor.isBroken)
         let broke = monitor.failed(host: 0, now: 1_900)
-        #expect(broke && monitor.nextProbe == 6_900)
-        monitor.probed(now: 7_000)
-        #expect(monitor.nextProbe == 12_000)
+        #expect(broke && monitor.nextProbe == 2_900 && !monitor.seeks && monitor.isUntried(5) && !monitor.isUntried(4))
+        monitor.probed(now: 3_000, isUntried: true)
+        #expect(monitor.nextProbe == 4_000 && !monitor.seeks)
+        let brokeAgain = monitor.failed(host: 5, now: 3_010)
+        monitor.probed(now: 4_000, isUntried: false)
+        #expect(!brokeAgain && !monitor.isUntried(5) && monitor.seeks)
         let resumed = monitor.reached(host: 1, now: 7_100)
         #expect(resumed && !monitor.isBroken)
     }
@@ -250,6 +317,63 @@ struct EgressMonitorTests {
         #expect(probe.count == 1)
         bench.core.attemptEnded(probe[0], .delivered, .success)
         #expect(!bench.core.isEgressBroken && bench.starts().count > 1)
+    }
+
+    /// Many dead receivers at once look like a broken egress: a healthy one must get its deliveries all the same.
+    @Test func manyDeadHostsDoNotHoldAHealthyOne() throws {
+        var bench = try LaneTests.Bench()
+        bench.register(id: "healthy") { $0.url = "https://healthy.example.com/" }
+        for number in 0..<20 { bench.register(id: "e\(number)") { $0.url = "https://host-\(number).example.com/" } }
+        for turn in 0..<160 { _ = bench.read("e\(turn % 20)") }
+        var (waits, unread, longest): ([RecordToken: Int64], Int64?, Int64) = ([:], nil, 0)
+        var delivered = 0
+        for tick in 0..<3_000 {
+            // A delivery to the healthy one comes every second; it can be read when the lane reads.
+            if tick % 50 == 49, unread == nil { unread = bench.now.monotonic }
+            if let since = unread, bench.core.readBudget(LaneTests.Bench.stream) > 0, let token = bench.read("healthy") {
+                (waits[token], unread) = (since, nil)
+            }
+            for token in bench.starts() {
+                if let since = waits.removeValue(forKey: token) {
+                    longest = max(longest, bench.now.monotonic - since)
+                    delivered += 1
+                    bench.core.attemptEnded(token, .delivered, .success)
+                } else {
+                    bench.core.attemptEnded(token, LaneTests.failed, .unreachable)
+                }
+            }
+            bench.pass(20)
+        }
+        #expect(bench.core.counters.egressFailures > 0 && delivered >= 50)
+        #expect(longest <= 3_500, "\(longest) ms")
+    }
+
+    /// With nothing but dead hosts in memory reading goes on, and what is read waits in retry topics: no bound is full for ever.
+    @Test func whileBrokenMemoryIsNotFullForEver() throws {
+        var bench = try LaneTests.Bench(settings: { $0.unfinishedLimit = 100 })
+        bench.register(id: "healthy") { $0.url = "https://healthy.example.com/" }
+        for number in 0..<20 { bench.register(id: "e\(number)") { $0.url = "https://host-\(number).example.com/" } }
+        var (read, isDelivered) = (0, false)
+        for _ in 0..<6_000 where !isDelivered {
+            var budget = bench.core.readBudget(LaneTests.Bench.stream)
+            while budget > 0 {
+                budget -= 1
+                read += 1
+                _ = bench.read(read == 400 ? "healthy" : "e\(read % 20)")
+            }
+            for command in bench.core.takeCommands() {
+                switch command {
+                case .start(let token):
+                    let isHealthy = bench.core.endpoint(of: token)?.endpoint.id == "healthy"
+                    isDelivered = isDelivered || isHealthy
+                    bench.core.attemptEnded(token, isHealthy ? .delivered : LaneTests.failed, isHealthy ? .success : .unreachable)
+                case .produce(let token, _): bench.core.produced(token, .acknowledged)
+                default: break
+                }
+            }
+            bench.pass(20)
+        }
+        #expect(isDelivered)
     }
 }
 

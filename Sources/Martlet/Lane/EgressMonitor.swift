@@ -3,7 +3,10 @@
 /// | state | means | becomes |
 /// |---|---|---|
 /// | working | attempts count as usual | broken: of ≥ 20 attempts to ≥ 5 hosts within 10 s, ≥ 80 % failed at DNS or connect |
-/// | broken | nothing is read, no attempt is spent, no breaker opens; one delivery is tried every 5 s | working: any attempt got further |
+/// | broken | no attempt is spent, no breaker opens; one delivery is tried every second, hosts that didn't fail lately first | working: any attempt got further |
+///
+/// Many dead hosts at once look the same as a broken egress. Trying untried hosts first tells them apart as soon as there is a delivery for a
+/// healthy one; so while broken, reading goes on until such a delivery is in memory (`seeks`), and not further.
 ///
 /// Times are monotonic milliseconds.
 public struct EgressMonitor: Sendable, Equatable {
@@ -12,7 +15,7 @@ public struct EgressMonitor: Sendable, Equatable {
         public var minimumAttempts = 20
         public var minimumHosts = 5
         public var failedPercent = 80
-        public var probeMilliseconds: Int64 = 5_000
+        public var probeMilliseconds: Int64 = 1_000
         public init() {}
     }
 
@@ -22,12 +25,19 @@ public struct EgressMonitor: Sendable, Equatable {
         var failed = 0
         /// Distinct hosts, as many as matter.
         var hosts: [UInt64] = []
+        var failedHosts: Set<UInt64> = []
     }
 
+    /// Of each bucket; further ones are tried like untried ones.
+    private static let failedHostsLimit = 1_024
     private let settings: Settings
     private var buckets: [Bucket] = []
     /// When the next delivery may be tried; nil: working.
     public private(set) var nextProbe: Int64?
+    /// Broken, and every host that something in memory is for has failed lately.
+    public private(set) var seeks = false
+    /// While broken: the hosts that failed in the window before, or when they were tried since.
+    private var failedHosts: Set<UInt64> = []
 
     public init(_ settings: Settings = Settings()) { self.settings = settings }
 
@@ -36,8 +46,7 @@ public struct EgressMonitor: Sendable, Equatable {
     /// An attempt got as far as the receiver. True when that ends a broken state.
     public mutating func reached(host: UInt64, now: Int64) -> Bool {
         if nextProbe != nil {
-            nextProbe = nil
-            buckets = []
+            (nextProbe, seeks, buckets, failedHosts) = (nil, false, [], [])
             return true
         }
         count(host, failed: false, now)
@@ -46,7 +55,10 @@ public struct EgressMonitor: Sendable, Equatable {
 
     /// An attempt failed at DNS or connect. True when that begins a broken state.
     public mutating func failed(host: UInt64, now: Int64) -> Bool {
-        guard nextProbe == nil else { return false }
+        guard nextProbe == nil else {
+            failedHosts.insert(host)
+            return false
+        }
         count(host, failed: true, now)
         let attempts = buckets.reduce(0) { $0 + $1.attempts }
         let failures = buckets.reduce(0) { $0 + $1.failed }
@@ -54,11 +66,21 @@ public struct EgressMonitor: Sendable, Equatable {
             Set(buckets.flatMap(\.hosts)).count >= settings.minimumHosts
         else { return false }
         nextProbe = now + settings.probeMilliseconds
+        failedHosts = buckets.reduce(into: []) { $0.formUnion($1.failedHosts) }
         return true
     }
 
-    /// A delivery is being tried.
-    public mutating func probed(now: Int64) { if nextProbe != nil { nextProbe = now + settings.probeMilliseconds } }
+    /// Whether a delivery to the host is worth trying before others.
+    public func isUntried(_ host: UInt64) -> Bool { !failedHosts.contains(host) }
+
+    /// A delivery is being tried, to an untried host if there was one.
+    public mutating func probed(now: Int64, isUntried: Bool) {
+        guard nextProbe != nil else { return }
+        (nextProbe, seeks) = (now + settings.probeMilliseconds, !isUntried)
+    }
+
+    /// Nothing is there to be tried.
+    public mutating func foundNothing() { seeks = nextProbe != nil }
 
     private mutating func count(_ host: UInt64, failed: Bool, _ now: Int64) {
         if buckets.last.map({ now - $0.start >= settings.windowMilliseconds / 10 }) ?? true {
@@ -67,7 +89,10 @@ public struct EgressMonitor: Sendable, Equatable {
         }
         let last = buckets.count - 1
         buckets[last].attempts += 1
-        if failed { buckets[last].failed += 1 }
+        if failed {
+            buckets[last].failed += 1
+            if buckets[last].failedHosts.count < Self.failedHostsLimit { buckets[last].failedHosts.insert(host) }
+        }
         if buckets[last].hosts.count < settings.minimumHosts, !buckets[last].hosts.contains(host) { buckets[last].hosts.append(host) }
     }
 }

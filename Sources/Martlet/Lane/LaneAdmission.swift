@@ -111,7 +111,7 @@ extension LaneStateMachine {
     /// Round robin over the endpoints that have something to start.
     mutating func startReady() {
         guard hasLease || has(.workWithoutALease), !isDraining else { return }
-        if let probe = egress.nextProbe, now.monotonic < probe { return }
+        if egress.isBroken { return probeEgress() }
         var turns = ready.count
         while inFlight < settings.inFlightLimit, turns > 0, !ready.isEmpty {
             if let limiter, limiter.earliestStartMilliseconds(now: now.monotonic) > now.monotonic { return }
@@ -121,10 +121,27 @@ extension LaneStateMachine {
             if startNext(slot) {
                 makeReady(slot)
                 turns = max(turns, ready.count)
-                // Of a broken egress, one probe at a time.
-                if egress.isBroken { return egress.probed(now: now.monotonic) }
             }
         }
+    }
+
+    /// Of a broken egress one delivery at a time, and the next one to a host that hasn't failed lately, if there is one.
+    private mutating func probeEgress() {
+        guard let probe = egress.nextProbe, now.monotonic >= probe else { return }
+        for isUntried in [true, false] {
+            for _ in 0..<ready.count {
+                guard let slot = ready.popFirst() else { break }
+                guard !isUntried || egress.isUntried(endpoints[slot].hostHash) else {
+                    ready.append(slot)
+                    continue
+                }
+                endpoints[slot].isReady = false
+                guard startNext(slot) else { continue }
+                makeReady(slot)
+                return egress.probed(now: now.monotonic, isUntried: isUntried)
+            }
+        }
+        egress.foundNothing()
     }
 
     /// The earliest start that breaker and limiter allow, monotonic; nil: not before a probe has ended.

@@ -7,7 +7,7 @@ public enum LaneDefect: String, Sendable, CaseIterable {
     case workWithoutALease, restartWhatIsInFlight, dropTheHeadOnRevoke, keepWhatIsLost
     // Of admission.
     case takeUnknownForDeleted, spendAnAttemptWhileOpen, twoProbes, retryEarly, lookAtHeadsEarly, chargeTwice, neverCharge
-    case ignoreConcurrency, starveRetries, startForADisabledEndpoint, forgetWhatHealthSays
+    case ignoreConcurrency, starveRetries, startForADisabledEndpoint, forgetWhatHealthSays, forgetUnwrittenHealth
     // Of the outcome.
     case giveUpOnFailure, giveUpOnTransientProduce, deferWithoutAge, loseWhatIsAstray
     // Of order.

@@ -11,6 +11,7 @@ internal import HTTPDelivery
 // | 410; failing for 120 h with 100 attempts; stuck at the limit of holds | health with `disabled`; `disabled` |
 // | a record of it is restored on assignment | nothing |
 // | another writer's record about it is read | its health again: the other doesn't own it any more |
+// | the brokers didn't take its health | its health again, as it is by then |
 extension LaneStateMachine {
     // MARK: the endpoint slab
 
@@ -134,6 +135,20 @@ extension LaneStateMachine {
         endpoints[slot].healthMonotonic = now.monotonic
         endpoints[slot].isKnownToFail = endpoints[slot].failingSinceMilliseconds != nil
         commands.append(.publishHealth(healthRecord(endpoints[slot])))
+    }
+
+    /// The brokers didn't take an endpoint's health: written again as it is by then, as long as the endpoint is ours.
+    public mutating func healthNotWritten(_ endpointID: String) {
+        guard !has(.forgetUnwrittenHealth), !unwrittenHealth.contains(endpointID) else { return }
+        unwrittenHealth.append(endpointID)
+        if healthAgainMonotonic == .max { healthAgainMonotonic = now.monotonic + settings.produceRetryMilliseconds }
+    }
+
+    mutating func publishHealthAgain() {
+        healthAgainMonotonic = .max
+        let ids = unwrittenHealth
+        unwrittenHealth.removeAll(keepingCapacity: true)
+        for id in ids { if let slot = endpointSlots[id] { publishHealth(slot) } }
     }
 
     private func healthRecord(_ endpoint: LaneEndpoint) -> HealthRecord {

@@ -94,9 +94,14 @@ extension LaneStateMachine {
             for token in waiting { records[Int(token.slot)]?.waitingSinceMonotonic = nil }
             return first == nil
         }
-        let attempts = state.holds[hash]?.hold.offset == first ? state.holds[hash]?.hold.attempts : nil
-        var held = state.holds[hash] ?? HeldEndpoint(hold: Hold(offset: first, dueMilliseconds: due, attempts: 0))
-        held.hold = Hold(offset: first, dueMilliseconds: due, attempts: attempts ?? 0)
+        var fresh = Hold(offset: first, dueMilliseconds: due, attempts: 0)
+        if let known = state.holds[hash]?.hold, known.offset == first { fresh.attempts = known.attempts }
+        // A head that failed when there was no room for its hold waited in memory: what is known of it isn't forgotten.
+        if let failed = head?.1, failed.offset == first, failed.phase == .held {
+            (fresh.attempts, fresh.dueMilliseconds) = (failed.facts.attempts, max(due, failed.facts.dueMilliseconds))
+        }
+        var held = state.holds[hash] ?? HeldEndpoint(hold: fresh)
+        held.hold = fresh
         sequence += 1
         (held.isMet, held.slot, held.epoch) = (false, slot, sequence)
         streams[stream]?.holds[hash] = held
@@ -104,7 +109,7 @@ extension LaneStateMachine {
         leaveCatchUp(stream, hash)
         if let (token, record) = head, !record.isCovered { cover(token, record) }
         for token in ordered { if has(.holdWithoutCovering) { free(token) } else { uncover(token) } }
-        nextHoldWall = min(nextHoldWall, due)
+        nextHoldWall = min(nextHoldWall, fresh.dueMilliseconds)
         return true
     }
 
@@ -133,8 +138,10 @@ extension LaneStateMachine {
     /// From the tracker's care into the hold's; it stays in memory.
     private mutating func cover(_ token: RecordToken, _ record: LaneRecord) {
         streams[record.stream]?.tracker?.complete(record.offset)
+        count(record, -1)
         records[Int(token.slot)]?.isCovered = true
-        streams[record.stream]?.holds[endpoints[record.endpoint].hash]?.covered += 1
+        coveredBytes += record.facts.bytes
+        if let record = self.record(token) { count(record, 1) }
     }
 
     /// Out of memory: the hold has it, and it will be read again.
@@ -153,9 +160,8 @@ extension LaneStateMachine {
     }
 
     /// Called when a record under a hold leaves memory.
-    mutating func countCovered(_ record: LaneRecord) {
+    mutating func coveredLeaves(_ record: LaneRecord) {
         let hash = endpoints[record.endpoint].hash
-        streams[record.stream]?.holds[hash]?.covered -= 1
         // It leaves undelivered: it must be read again, whatever has been met.
         if let held = streams[record.stream]?.holds[hash], held.hold.offset <= record.offset {
             streams[record.stream]?.holds[hash]?.isMet = false
@@ -264,7 +270,9 @@ extension LaneStateMachine {
 
     /// How many records may be handed over with `receivedAgain`; 0 is back-pressure.
     public func readAgainBudget(_ stream: StreamID) -> Int {
-        guard let catchUp, catchUp.stream == stream, unproduced.isEmpty, unfinishedBytes < settings.memoryLimitBytes else { return 0 }
+        guard let catchUp, catchUp.stream == stream, unproduced.isEmpty, coveredBytes < settings.memoryLimitBytes / LaneSettings.heldShare,
+            unfinishedBytes < settings.memoryLimitBytes
+        else { return 0 }
         return settings.catchUpLimit
     }
 
@@ -280,7 +288,7 @@ extension LaneStateMachine {
         let slot = endpointSlot(facts.endpointID, stream.partition)
         let hash = endpoints[slot].hash
         guard current.members.contains(hash), let held = streams[stream]?.holds[hash], offset >= held.hold.offset else { return nil }
-        guard held.covered < settings.catchUpLimit else {
+        guard held.covered < settings.catchUpLimit, held.coveredBytes < settings.catchUpLimitBytes else {
             leaveCatchUp(stream, hash)
             return nil
         }
@@ -298,10 +306,9 @@ extension LaneStateMachine {
         var fresh = LaneRecord(stream: stream, offset: offset, facts: facts)
         (fresh.isCovered, fresh.isOrdered, fresh.endpoint, fresh.epoch) = (true, true, slot, held.epoch)
         let token = allocate(fresh)
-        streams[stream]?.unfinished += 1
-        streams[stream]?.unfinishedBytes += facts.bytes
+        count(fresh, 1)
         unfinishedBytes += facts.bytes
-        streams[stream]?.holds[hash]?.covered += 1
+        coveredBytes += facts.bytes
         examine(token)
         return token
     }

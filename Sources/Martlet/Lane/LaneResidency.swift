@@ -45,7 +45,7 @@ extension LaneStateMachine {
 
     /// What waited as long as memory allows.
     mutating func spillOverdue() {
-        guard !isDraining, !egress.isBroken, !has(.keepRecordsForEver) else { return }
+        guard !isDraining, !egress.isBroken || egress.seeks, !has(.keepRecordsForEver) else { return }
         while let next = residency.first, next.deadline <= now.monotonic {
             _ = residency.popFirst()
             guard let record = record(next.token) else { continue }

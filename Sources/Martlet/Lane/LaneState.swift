@@ -56,8 +56,9 @@ struct HeldEndpoint {
     var hold: Hold
     /// Reading again has met the main reading: what the main reading brings from now on is taken as usual.
     var isMet = false
-    /// Records under the hold that are in memory.
+    /// Records under the hold that are in memory, and their bytes.
     var covered = 0
+    var coveredBytes = 0
     /// A predecessor's list of completed offsets has some that were only covered: until the main reading has passed them, the hold stays.
     var coveredUpTo: Int64 = 0
     /// Anew with every holding: what was read again before must not be taken for a part of the sequence.

@@ -32,6 +32,9 @@ public struct LaneStateMachine {
     var unregisteredCounts: [String: Int] = [:]
     var unproduced: [RecordToken] = []
     var produceAgainMonotonic: Int64 = .max
+    /// Endpoints whose health the brokers didn't take.
+    var unwrittenHealth: [String] = []
+    var healthAgainMonotonic: Int64 = .max
     /// Tokens in flight or moving whose partition went away, by where their record lies.
     var orphans: [StreamID: [Int64: RecordToken]] = [:]
 
@@ -47,6 +50,8 @@ public struct LaneStateMachine {
     var sequence: UInt64 = 0
     public private(set) var inFlight = 0
     var unfinishedBytes = 0
+    /// Of those, what lies under holds.
+    var coveredBytes = 0
     var now = LaneTime(monotonic: 0, wall: 0)
     var leaseUntilMonotonic: Int64 = .min
     var isDraining = false
@@ -74,15 +79,16 @@ public struct LaneStateMachine {
         wakeEndpoints()
         wakeTenants()
         if now.monotonic >= produceAgainMonotonic { produceAgain() }
+        if now.monotonic >= healthAgainMonotonic { publishHealthAgain() }
     }
 
     /// The next moment at which `advance` has something to do, monotonic; nil: only an input can change anything.
     public var nextDeadlineMonotonic: Int64? {
-        var deadline = produceAgainMonotonic
-        if !isDraining, !egress.isBroken, let next = residency.first { deadline = min(deadline, next.deadline) }
+        var deadline = min(produceAgainMonotonic, healthAgainMonotonic)
+        if !isDraining, !egress.isBroken || egress.seeks, let next = residency.first { deadline = min(deadline, next.deadline) }
         if let next = tenantWakes.first { deadline = min(deadline, next.monotonic) }
         if !ready.isEmpty, hasLease, !isDraining {
-            if let probe = egress.nextProbe { deadline = min(deadline, probe) }
+            if let probe = egress.nextProbe { deadline = min(deadline, max(now.monotonic + 1, probe)) }
             if let limiter { deadline = min(deadline, max(now.monotonic + 1, limiter.earliestStartMilliseconds(now: now.monotonic))) }
         }
         if nextHoldWall != .max, catchUp == nil, hasLease, !isDraining, !egress.isBroken {
@@ -164,17 +170,29 @@ public struct LaneStateMachine {
         generations[slot] &+= 1
         freeSlots.append(token.slot)
         unfinishedBytes -= record.facts.bytes
+        if record.isCovered { coveredBytes -= record.facts.bytes }
         if isOrphan {
             orphans[record.stream]?[record.offset] = nil
         } else if !record.isDetached, streams[record.stream] != nil {
-            streams[record.stream]?.unfinished -= 1
-            streams[record.stream]?.unfinishedBytes -= record.facts.bytes
-            if record.isCovered { countCovered(record) }
+            count(record, -1)
+            if record.isCovered { coveredLeaves(record) }
         }
         commands.append(.release(token))
     }
 
     mutating func countInFlight(_ change: Int) { inFlight += change }
+
+    /// Among what is unfinished of its partition, or under its endpoint's hold: a slow ordered endpoint must not fill its partition's bound.
+    mutating func count(_ record: LaneRecord, _ change: Int) {
+        if record.isCovered {
+            let hash = endpoints[record.endpoint].hash
+            streams[record.stream]?.holds[hash]?.covered += change
+            streams[record.stream]?.holds[hash]?.coveredBytes += change * record.facts.bytes
+        } else {
+            streams[record.stream]?.unfinished += change
+            streams[record.stream]?.unfinishedBytes += change * record.facts.bytes
+        }
+    }
 
     // MARK: registry
 

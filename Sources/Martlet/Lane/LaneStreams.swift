@@ -97,7 +97,7 @@ extension LaneStateMachine {
         if has(.readWithoutBounds) { return 64 }
         let room = max(0, settings.unfinishedLimit - state.unfinished)
         // Of a broken egress no more than a candidate for the next probe.
-        return egress.isBroken ? min(room, ready.isEmpty && inFlight == 0 ? 1 : 0) : room
+        return egress.isBroken ? min(room, egress.seeks ? 16 : 0) : room
     }
 
     /// A record was read. nil: it needs no work here (done before, or still in flight from an earlier ownership).
@@ -118,9 +118,9 @@ extension LaneStateMachine {
             adopt(token, isCovered: false)
             return nil
         }
-        let token = allocate(LaneRecord(stream: stream, offset: offset, facts: facts))
-        streams[stream]?.unfinished += 1
-        streams[stream]?.unfinishedBytes += facts.bytes
+        let fresh = LaneRecord(stream: stream, offset: offset, facts: facts)
+        let token = allocate(fresh)
+        count(fresh, 1)
         unfinishedBytes += facts.bytes
         let look = appendWall + topicDelays[stream.topic]
         if topicDelays[stream.topic] > 0, look > now.wall, !has(.lookAtHeadsEarly) {
@@ -135,9 +135,9 @@ extension LaneStateMachine {
     mutating func adopt(_ token: RecordToken, isCovered: Bool) {
         guard let record = record(token) else { return }
         orphans[record.stream]?[record.offset] = nil
-        streams[record.stream]?.unfinished += 1
-        streams[record.stream]?.unfinishedBytes += record.facts.bytes
+        coveredBytes += ((isCovered ? 1 : 0) - (record.isCovered ? 1 : 0)) * record.facts.bytes
         records[Int(token.slot)]?.isCovered = isCovered
+        defer { if let record = self.record(token) { count(record, 1) } }
         guard !record.facts.endpointID.isEmpty else { return }
         // Its endpoint may have been forgotten meanwhile, and stand elsewhere now.
         let slot = endpointSlot(record.facts.endpointID, record.stream.partition)
@@ -147,7 +147,6 @@ extension LaneStateMachine {
         if records[Int(token.slot)]?.isOrdered == true { endpoints[slot].head = token }
         guard isCovered else { return }
         records[Int(token.slot)]?.epoch = streams[record.stream]?.holds[endpoints[slot].hash]?.epoch ?? 0
-        streams[record.stream]?.holds[endpoints[slot].hash]?.covered += 1
     }
 
     /// A record that can't be a delivery, or of another kind: its successor is the dead letter that the driver writes.

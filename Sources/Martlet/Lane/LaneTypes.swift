@@ -104,8 +104,9 @@ public struct LaneSettings: Sendable {
     /// Of each tenant's endpoints of this lane together: inexact like `rate`.
     public var tenantRate: RateLimit?
     public var egress = EgressMonitor.Settings()
-    /// Records of one held endpoint in memory while it catches up.
+    /// Records of one held endpoint in memory while it catches up, and their bytes (one is always taken).
     public var catchUpLimit = 64
+    public var catchUpLimitBytes = 256 << 10
     /// At the limit of holds of a partition, an endpoint whose head has failed for longer is disabled.
     public var heldLimitMilliseconds: Int64 = 3_600_000
     /// This worker's name in health records.
@@ -118,6 +119,8 @@ public struct LaneSettings: Sendable {
 
     /// What one endpoint may take of a bound.
     static let share = 8
+    /// What all held endpoints that catch up may take of the lane's memory.
+    static let heldShare = 4
 }
 
 /// What happened so far, for metrics.
