@@ -29,6 +29,7 @@ extension Simulation {
         let flight = Flight(worker: id, stream: place.stream, offset: place.offset)
         if !flying.insert(flight).inserted { violate("\(place.stream) \(place.offset) is started while it is in flight") }
         flights[FlightToken(worker: id, token: token)] = flight
+        if !removed.contains(delivery) { checkNotDone(place, number) }
         checkRegistry(worker, number)
         checkResidency(worker, item, "starts")
         var watch = worker.endpoints[number] ?? EndpointWatch()
@@ -41,6 +42,22 @@ extension Simulation {
             worker.items[token]?.isBusy = true
             worker.items[token]?.wasStarted = true
         }
+    }
+
+    /// What the last commit calls done isn't started again.
+    private mutating func checkNotDone(_ place: (stream: StreamID, offset: Int64), _ number: Int) {
+        guard !toggled.contains(number), let committed = log[place.stream].committed,
+            let known = try? CommitMetadata.decode(committed.metadata, committed: committed.offset).metadata
+        else { return }
+        if let hold = known.holds[endpoints[number].hash], place.offset >= hold.offset { return }
+        // A sequence that is repeated from one of its records on is repeated whole.
+        let read = ends[RecordPlace(stream: place.stream, offset: place.offset)]
+        if endpoints[number].definition.isStrict, disturbances > read?.disturbances ?? 0 { return }
+        var isDone = place.offset < committed.offset
+        if let done = known.completed, !isDone, place.offset > committed.offset, place.offset <= done.highestCompleted {
+            isDone = !done.incomplete.contains(place.offset)
+        }
+        if isDone { violate("\(place.stream) \(place.offset) is started, and the last commit calls it done") }
     }
 
     private mutating func checkRegistry(_ worker: SimulatedWorker, _ number: Int) {
@@ -71,15 +88,18 @@ extension Simulation {
         let limit = isAlwaysStrict ? 1 : Self.concurrencyLimit
         if watch.inFlight >= limit { violate("\(endpoints[number].id): more than \(limit) in flight") }
         guard number % 3 == 1 else { return }
-        watch.starts.append(now)
-        if watch.starts.count > 12 { watch.starts.removeFirst() }
-        for (index, start) in watch.starts.enumerated()
-        where watch.starts.count - index > Self.rateBurst + Int((now - start) / Self.rateIntervalMilliseconds) {
-            return violate("\(endpoints[number].id): \(watch.starts.count - index) starts in \(now - start) ms")
+        // Of all owners together: a new one begins with an empty bucket.
+        var starts = self.starts[number] ?? []
+        starts.append(now)
+        if starts.count > 12 { starts.removeFirst() }
+        self.starts[number] = starts
+        for (index, start) in starts.enumerated()
+        where starts.count - index > Self.rateBurst + Int((now - start) / Self.rateIntervalMilliseconds) {
+            return violate("\(endpoints[number].id): \(starts.count - index) starts in \(now - start) ms")
         }
         guard scenario.isCalm, !isAlwaysStrict else { return }
         // Nothing but the limit holds it back: it must come at the limit's rate.
-        if let last = watch.starts.dropLast().last, item.ready <= last { watch.run += 1 } else { (watch.run, watch.runSince) = (0, now) }
+        if let last = starts.dropLast().last, item.ready <= last { watch.run += 1 } else { (watch.run, watch.runSince) = (0, now) }
         if watch.run >= 8, now - watch.runSince > Int64(watch.run) * Self.rateIntervalMilliseconds * 3 / 2 {
             violate("\(endpoints[number].id) gets only \(watch.run) starts in \(now - watch.runSince) ms")
         }
@@ -132,6 +152,8 @@ extension Simulation {
         guard scenario.egress else { return }
         with(id) { worker, now in
             worker.unreachable.removeAll { now - $0.at > 12_000 }
+            // To an endpoint whose breaker isn't closed: says nothing new.
+            if answer.signal == .unreachable, worker.endpoints[number]?.openUntil != nil { return }
             worker.unreachable.append((now, number, answer.signal == .unreachable))
         }
     }
@@ -150,8 +172,14 @@ extension Simulation {
 
     mutating func healthPublished(_ id: Int, _ record: HealthRecord) {
         guard let number = endpoints.firstIndex(where: { $0.id == record.endpointID }) else { return }
-        log.write(record, Int(endpoints[number].partition))
-        with(id) { worker, _ in
+        // Sometimes it isn't written, sometimes it is and the answer says otherwise.
+        let fate = isSettling || scenario.isCalm ? 9 : Int.random(in: 0..<12, using: &generator)
+        let isWritten = fate != 0 && workers[id]?.cutOffUntil ?? 0 <= now
+        if isWritten { log.write(record, Int(endpoints[number].partition)) }
+        if !isWritten || fate == 1 { send(id, after: 300, .healthNotWritten(endpointID: record.endpointID)) }
+        with(id) { worker, now in
+            worker.endpoints[number, default: EndpointWatch()].health = record
+            worker.endpoints[number]?.healthAt = now
             worker.endpoints[number, default: EndpointWatch()].openUntil =
                 record.breaker == .closed ? nil : record.openUntilMilliseconds - worker.clockError
             worker.endpoints[number]?.disabledVersion = record.disabled?.endpointVersion
@@ -165,9 +193,11 @@ extension Simulation {
         let (event, number) = (delivery / 100, delivery % 100)
         if succeeded[delivery] != nil {
             report.duplicates += 1
-            let isExplained = lastDisturbance >= publishedAt[event].at || endpoints[number].receiver == .loses || toggled.contains(number)
+            let isExplained =
+                lastDisturbance >= publishedAt[event].at || endpoints[number].receiver == .loses || toggled.contains(number)
+                || replayed.contains(delivery)
             if !isExplained { violate("delivery \(delivery) is received twice without a reason") }
-        } else if endpoints[number].definition.isStrict, !toggled.contains(number), !astray.contains(delivery), !removed.contains(delivery),
+        } else if endpoints[number].definition.isStrict, !toggled.contains(number), !astray.contains(delivery), !removed.contains(delivery), !replayed.contains(delivery),
             endpoints[number].created + 1_000 <= publishedAt[event].at, log.deadLetters[delivery] == nil
         {
             let key = number * 100 + publishedAt[event].partition
@@ -175,6 +205,18 @@ extension Simulation {
             lastOrdered[key] = max(event, lastOrdered[key] ?? 0)
         }
         succeeded[delivery, default: 0] += 1
+    }
+
+    /// A record is delivered or carried on once, and once more for each thing that went wrong since.
+    mutating func noteEnd(_ item: SimulatedWorker.Item) {
+        let delivery = item.record.delivery
+        guard delivery >= 0, !toggled.contains(delivery % 100) else { return }
+        let place = RecordPlace(stream: item.stream, offset: item.record.offset)
+        guard let known = ends[place] else { return violate("\(place.stream) \(place.offset) ends, and nobody has read it") }
+        ends[place] = (known.count + 1, known.disturbances)
+        if known.count > disturbances - known.disturbances {
+            violate("\(place.stream) \(place.offset) ended \(known.count + 1) times with \(disturbances - known.disturbances) disturbances")
+        }
     }
 
     // MARK: what is written instead
@@ -200,7 +242,7 @@ extension Simulation {
             if isDeferral, !isAtExpiry, world - now + 2 < age / 4 - clockTolerance {
                 violate("delivery \(delivery) of age \(age) is deferred by \(world - now) ms")
             }
-            if endpoints[number].definition.isStrict, !toggled.contains(number) {
+            if endpoints[number].definition.isStrict, !toggled.contains(number), !replayed.contains(delivery) {
                 violate("delivery \(delivery) of an ordered endpoint goes to a retry topic")
             }
         case .dead(.endpointDeleted, _):
@@ -209,7 +251,15 @@ extension Simulation {
             if attempts <= Self.schedule { violate("delivery \(delivery) is given up after \(attempts) attempts") }
         case .dead(.expired, _):
             if age < Self.maxAgeMilliseconds - 30_000 - clockTolerance { violate("delivery \(delivery) expires at the age of \(age) ms") }
-        case .dead, .home: break
+        case .dead(.parked, _):
+            let known = registry.prefix(worker.registryIndex).last { $0.endpoint == number }?.entry?.prepared?.endpoint
+            let isDisabled = worker.endpoints[number]?.disabledVersion.map { $0 >= known?.version ?? 0 } ?? false
+            if known?.state == .enabled, !isDisabled { violate("delivery \(delivery) is parked, and its endpoint is enabled") }
+        case .dead(.gone, _):
+            if endpoints[number].receiver != .gone { violate("delivery \(delivery) is called gone by nobody") }
+        case .dead(.refused, _), .dead(.poison, _), .dead(.oversize, _):
+            violate("delivery \(delivery) is buried as \(successor), and there is nothing wrong with it")
+        case .home: if !astray.contains(delivery) { violate("delivery \(delivery) is moved home from home") }
         }
     }
 
@@ -218,86 +268,5 @@ extension Simulation {
         let count = worker.items.keys.reduce(0) { $0 + (worker.core.place(of: $1)?.stream == stream ? 1 : 0) }
         // Beside them: what is still moving since an earlier ownership, and a few per ordered endpoint that are read again.
         if count > 2 * Self.unfinishedLimit + scenario.endpoints * 5 { violate("worker \(id) has \(count) records of \(stream) in memory") }
-    }
-
-    // MARK: commits
-
-    /// Nothing that a commit calls done may be unresolved: received, dead, carried on by a later record, or under a hold.
-    mutating func commitChecked(_ id: Int, _ given: LaneStateMachine.Commit) {
-        let commit = withLateHolds(given)
-        if owner[Int(commit.stream.partition)] != id { violate("worker \(id) commits \(commit.stream), which isn't its own") }
-        let before = log[commit.stream].committed?.offset ?? 0
-        log.commit(commit.stream, commit.offset, commit.metadata)
-        note("worker \(id) commits \(commit.stream) \(commit.offset) \(commit.metadata)")
-        guard let decoded = try? CommitMetadata.decode(commit.metadata, committed: commit.offset).metadata else {
-            return violate("metadata that can't be read back")
-        }
-        if commit.metadata.utf8.count > CommitMetadata.lengthLimit { violate("metadata over its limit") }
-        // What lies below the last commit was checked then.
-        for record in log.records(commit.stream, from: min(before, commit.offset)) {
-            if record.offset >= commit.offset {
-                guard let done = decoded.completed, record.offset <= done.highestCompleted else { break }
-                guard record.offset > commit.offset, !done.incomplete.contains(record.offset) else { continue }
-            }
-            guard record.delivery >= 0, !isResolved(record) else { continue }
-            if let hold = decoded.holds[endpoints[record.delivery % 100].hash], record.offset >= hold.offset { continue }
-            violate("\(commit.stream) commit \(commit.offset) calls delivery \(record.delivery) at \(record.offset) done")
-        }
-    }
-
-    private func isResolved(_ record: SimulatedRecord) -> Bool {
-        succeeded[record.delivery] != nil || log.deadLetters[record.delivery] != nil
-            || (log.lastSequence[record.delivery] ?? 0) > record.sequence
-    }
-
-    /// For one of the deliberate mistakes: holds that are written elsewhere, a commit later than the watermark.
-    private mutating func withLateHolds(_ commit: LaneStateMachine.Commit) -> LaneStateMachine.Commit {
-        guard has(.holdsInTheHealthTopic), let decoded = try? CommitMetadata.decode(commit.metadata, committed: commit.offset).metadata
-        else {
-            return commit
-        }
-        var late = commit
-        late.metadata = CommitMetadata(completed: decoded.completed, holds: lateHolds[commit.stream] ?? [:]).encoded(
-            committed: commit.offset)
-        lateHolds[commit.stream] = decoded.holds
-        return late
-    }
-
-    /// Of an events partition: every delivery of what is called done is in a lane topic.
-    mutating func commitChecked(_ commit: FanOutProgress.PartitionCommit) {
-        let partition = Int(commit.stream.partition)
-        let before = log.events[partition].committed?.offset ?? 0
-        log.events[partition].committed = (commit.offset, commit.metadata)
-        for event in log.events[partition].records where event.offset >= before && event.offset < commit.offset {
-            for number in event.expected where endpoints[number].deletedAt == nil && log.lastSequence[event.number * 100 + number] == nil {
-                violate("fan-out calls event \(event.number) done without its delivery to \(endpoints[number].id)")
-            }
-        }
-    }
-
-    // MARK: the end
-
-    private func hasEnded(_ delivery: Int) -> Bool {
-        succeeded[delivery] != nil || log.deadLetters[delivery] != nil || expired.contains(delivery)
-            || endpoints[delivery % 100].deletedAt != nil && log.lastSequence[delivery] == nil
-    }
-
-    var allEnded: Bool { expected.allSatisfy(hasEnded) && log.poisonLetters >= poisonExpected }
-
-    var allCommitted: Bool {
-        log.lanes.allSatisfy { ($0.committed?.offset ?? 0) >= $0.end && ($0.committed?.metadata ?? "").isEmpty }
-            && log.events.allSatisfy { ($0.committed?.offset ?? 0) >= $0.end }
-    }
-
-    mutating func explainUnfinished() {
-        if let delivery = expected.first(where: { !hasEnded($0) }) { return violate("after the faults, delivery \(delivery) never ends") }
-        if log.poisonLetters < poisonExpected { return violate("after the faults, poison is not on the dead-letter topic") }
-        for (index, partition) in log.lanes.enumerated()
-        where (partition.committed?.offset ?? 0) < partition.end || !(partition.committed?.metadata ?? "").isEmpty {
-            return violate(
-                "after the faults, lane topic \(index / scenario.partitions) partition \(index % scenario.partitions) is committed at \(partition.committed?.offset ?? 0) '\(partition.committed?.metadata ?? "")' and ends at \(partition.end)"
-            )
-        }
-        violate("after the faults, something stays under way")
     }
 }

@@ -17,6 +17,8 @@ public struct Scenario: Sendable, Equatable {
     public var edits = false
     /// Retention removes records that nobody has read.
     public var retention = false
+    /// A job replays dead letters.
+    public var replays = false
     /// The workers' own network breaks.
     public var egress = false
     /// All receivers answer, nothing fails: what is limited must come at its rate.
@@ -39,6 +41,7 @@ public struct Scenario: Sendable, Equatable {
         retention = one([0, 0, 0, 0, 1]) == 1
         egress = one([0, 0, 0, 0, 1]) == 1
         isCalm = one([0, 0, 0, 0, 0, 0, 0, 1]) == 1
+        replays = one([0, 1]) == 1
         if egress { (endpoints, events, strictPercent) = (8, 40, 0) }
         if isCalm { (faults, edits, retention, egress, skewMilliseconds) = (0, false, false, false, 0) }
     }

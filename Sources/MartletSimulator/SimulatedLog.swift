@@ -10,6 +10,8 @@ struct SimulatedRecord {
     /// Its place in the order of all appends.
     var sequence = 0
     var offset: Int64 = 0
+    /// In a transaction that is open, or was aborted: to readers it isn't there.
+    var isHidden = false
 }
 
 /// An event, with the endpoints that must get it.
@@ -19,8 +21,16 @@ struct SimulatedEvent {
     var expected: [Int]
 }
 
-/// The model of Kafka: append-time stamps, offsets with gaps (transaction markers, compaction), retention, committed offsets with metadata.
+/// The model of Kafka: append-time stamps, offsets with gaps (transaction markers, compaction), retention, transactions as readers of
+/// committed records see them, committed offsets with metadata.
 struct SimulatedLog {
+    struct Events {
+        var records: [SimulatedEvent] = []
+        var start: Int64 = 0
+        var end: Int64 = 0
+        var committed: (offset: Int64, metadata: String)?
+    }
+
     struct Partition {
         /// In the order of their offsets; the first `removed` are gone.
         var records: [SimulatedRecord] = []
@@ -28,11 +38,14 @@ struct SimulatedLog {
         var start: Int64 = 0
         var end: Int64 = 0
         var committed: (offset: Int64, metadata: String)?
+        /// Where the open transaction begins: nobody reads on from there.
+        var openFrom: Int64?
+        var stableEnd: Int64 { openFrom ?? end }
     }
 
     private let partitionCount: Int
     private(set) var lanes: [Partition]
-    var events: [(records: [SimulatedEvent], end: Int64, committed: (offset: Int64, metadata: String)?)]
+    var events: [Events]
     private(set) var health: [[HealthRecord]]
     private(set) var deadLetters: [Int: [DeadReason]] = [:]
     private(set) var poisonLetters = 0
@@ -43,7 +56,7 @@ struct SimulatedLog {
     init(topics: Int, partitions: Int) {
         partitionCount = partitions
         lanes = Array(repeating: Partition(), count: topics * partitions)
-        events = Array(repeating: ([], 0, nil), count: partitions)
+        events = Array(repeating: Events(), count: partitions)
         health = Array(repeating: [], count: partitions)
     }
 
@@ -62,6 +75,35 @@ struct SimulatedLog {
         lanes[place].records.append(record)
         lanes[place].end = record.offset + 1
     }
+
+    /// In a transaction that is still open.
+    mutating func appendOpen(_ given: SimulatedRecord, to stream: StreamID, gap: Int64, at wall: Int64) {
+        let before = lastSequence[given.delivery]
+        append(given, to: stream, gap: gap, at: wall)
+        lastSequence[given.delivery] = before
+        let place = index(stream)
+        lanes[place].records[lanes[place].records.count - 1].isHidden = true
+        lanes[place].openFrom = lanes[place].openFrom ?? lanes[place].end - 1
+    }
+
+    /// Commits or aborts what is open: a marker takes an offset, and what was committed becomes visible.
+    mutating func endTransaction(topic: Int, commits: Bool) {
+        for place in topic * partitionCount..<(topic + 1) * partitionCount {
+            guard let from = lanes[place].openFrom else { continue }
+            lanes[place].openFrom = nil
+            lanes[place].end += 1
+            guard commits else { continue }
+            for number in lanes[place].removed..<lanes[place].records.count where lanes[place].records[number].offset >= from {
+                // From now on it carries the delivery on, whatever was appended while the transaction was open.
+                sequence += 1
+                lanes[place].records[number].isHidden = false
+                lanes[place].records[number].sequence = sequence
+                lastSequence[lanes[place].records[number].delivery] = sequence
+            }
+        }
+    }
+
+    mutating func removeLetter(_ delivery: Int) { deadLetters[delivery] = nil }
 
     mutating func appendMarker(_ stream: StreamID) { lanes[index(stream)].end += 1 }
 
@@ -100,5 +142,9 @@ struct SimulatedLog {
         return records[low...]
     }
 
-    func read(_ stream: StreamID, from offset: Int64) -> SimulatedRecord? { records(stream, from: offset).first }
+    /// The next one that a reader of committed records gets.
+    func read(_ stream: StreamID, from offset: Int64) -> SimulatedRecord? {
+        let end = self[stream].stableEnd
+        return records(stream, from: offset).first { !$0.isHidden }.flatMap { $0.offset < end ? $0 : nil }
+    }
 }

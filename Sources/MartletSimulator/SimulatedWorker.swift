@@ -4,6 +4,7 @@ internal import Martlet
 final class SimulatedWorker {
     struct Item {
         var record: SimulatedRecord
+        var stream: StreamID
         /// From when it could have been started or moved, world time.
         var ready: Int64
         var isRetried: Bool
@@ -59,12 +60,14 @@ final class SimulatedWorker {
 /// What the checker has seen a worker do to one endpoint.
 struct EndpointWatch {
     var inFlight = 0
-    var starts: [Int64] = []
     var openUntil: Int64?
     var probes: Set<RecordToken> = []
     var failuresInARow = 0
     var firstsWhileRetriedWait = 0
     var disabledVersion: Int?
+    /// Published by this owner.
+    var health: HealthRecord?
+    var healthAt: Int64 = 0
     var run = 0
     var runSince: Int64 = 0
 }
@@ -74,5 +77,7 @@ enum SimulatedArrival {
     case attempt(RecordToken, endpoint: Int, SimulatedReceiver.Answer)
     case acknowledgement(RecordToken, LaneStateMachine.ProduceResult, sent: Int64, appended: Int64?)
     case fanOutAcknowledgement(FanOutProgress.EventToken, index: Int)
+    case healthNotWritten(endpointID: String)
+    case commitFailed(generation: Int)
     case committed([LaneStateMachine.Commit], [FanOutProgress.PartitionCommit], sent: Int64, generation: Int)
 }

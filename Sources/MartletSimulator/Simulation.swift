@@ -20,13 +20,14 @@ public struct Simulation {
         public var holds = 0
         public var egressFailures = 0
         public var lost = 0
+        public var replays = 0
 
         public init(seed: UInt64) { self.seed = seed }
 
         /// Adds another run's counts.
         public mutating func add(_ other: Self) {
             for count: WritableKeyPath<Self, Int> in [
-                \.deliveries, \.delivered, \.duplicates, \.crashes, \.otherFaults, \.rewrites, \.holds, \.egressFailures, \.lost,
+                \.deliveries, \.delivered, \.duplicates, \.crashes, \.otherFaults, \.rewrites, \.holds, \.egressFailures, \.lost, \.replays,
             ] { self[keyPath: count] += other[keyPath: count] }
         }
     }
@@ -81,12 +82,23 @@ public struct Simulation {
     var isSettling = false
     var isRebalancing = false
     /// Events come close together while some workers don't know a new endpoint yet.
-    private var newcomerUntil: Int64 = 0
+    var newcomerUntil: Int64 = 0
     /// Postponed for a silent member.
     var mustRebalance = false
     var poisonExpected = 0
     /// Of each event.
     var publishedAt: [(at: Int64, partition: Int)] = []
+    var job: ReplayJob?
+    /// Deliveries that an operator sent again: they promise no order.
+    var replayed: Set<Int> = []
+    /// How often each record was delivered or carried on, and how many disturbances there had been when it was first read.
+    var ends: [RecordPlace: (count: Int, disturbances: Int)] = [:]
+    /// Starts of each rate-limited endpoint, whoever made them.
+    var starts: [Int: [Int64]] = [:]
+    struct RecordPlace: Hashable {
+        var stream: StreamID
+        var offset: Int64
+    }
     /// Endpoints whose ordering was changed: nothing is promised for them.
     var toggled: Set<Int> = []
     /// When a failed delivery may be tried again, unless something is disturbed.
@@ -140,6 +152,7 @@ public struct Simulation {
             if scenario.edits, chance(0.03) { edit() }
             if scenario.egress, step % 120 == 60 { breakEgress() }
             if scenario.retention, chance(0.02) { expire() }
+            if scenario.replays { replay() }
             tick(by: Int64.random(in: 1...(scenario.isCalm ? 40 : 200), using: &generator))
         }
         settle()
@@ -172,97 +185,6 @@ public struct Simulation {
             let text = isTracing ? workers[id]?.core.unfinishedText ?? "" : ""
             note("worker \(id): \(text)")
         }
-    }
-
-    // MARK: the world
-
-    private mutating func create(_ number: Int) {
-        let id = "ep_\(number)"
-        var endpoint = Endpoint(id: id, url: "https://receiver-\(number).martlet.dev/")
-        endpoint.secrets = [.init(id: "s", createdMilliseconds: 0, plain: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
-        endpoint.schedule = RetrySchedule(delaysMilliseconds: [500, 2_000, 8_000, 20_000]) ?? .standard
-        endpoint.maxAgeMilliseconds = Self.maxAgeMilliseconds
-        endpoint.createdMilliseconds = now
-        if number % 3 == 1 { endpoint.rate = RateLimit(n: 5, perMilliseconds: 1_000, burst: 2) }
-        endpoint.maxConcurrency = Self.concurrencyLimit
-        if Int.random(in: 0..<100, using: &generator) < scenario.strictPercent { endpoint.ordering = .strict }
-        let receivers = SimulatedReceiver.allCases
-        let receiver = scenario.isCalm ? .healthy : receivers[Int.random(in: 0..<receivers.count, using: &generator)]
-        endpoints.append(
-            SimulatedEndpoint(
-                id: id, hash: Hold.hash(id), partition: Int32(number % scenario.partitions), receiver: receiver, definition: endpoint,
-                created: now))
-        register(number)
-    }
-
-    private mutating func register(_ number: Int) {
-        let endpoint = endpoints[number]
-        let entry =
-            endpoint.deletedAt == nil
-            ? Registry.Entry.readable(PreparedEndpoint(endpoint.definition, rules: .init())) : nil
-        registry.append((now, number, entry))
-        note("registry: \(endpoint.id) \(entry == nil ? "deleted" : "v\(endpoint.definition.version) \(endpoint.definition.state)")")
-    }
-
-    /// An operator at work.
-    private mutating func edit() {
-        if endpoints.count < scenario.endpoints + 3, chance(0.3) {
-            create(endpoints.count)
-            // Some workers know it already when they fan this out, others not when they get the delivery.
-            newcomerUntil = now + 900
-            return
-        }
-        let number = Int.random(in: 0..<endpoints.count, using: &generator)
-        guard endpoints[number].deletedAt == nil else { return }
-        endpoints[number].definition.version += 1
-        switch Int.random(in: 0..<8, using: &generator) {
-        case 0: endpoints[number].deletedAt = now
-        case 1, 2:
-            endpoints[number].definition.state = .paused
-            endpoints[number].parkedSince = now
-        case 3, 4, 5:
-            endpoints[number].definition.state = .enabled
-            endpoints[number].parkedSince = nil
-        case 6:
-            endpoints[number].definition.ordering = endpoints[number].definition.isStrict ? .none : .strict
-            toggled.insert(number)
-        default: endpoints[number].definition.maxConcurrency = Int.random(in: 1...Self.concurrencyLimit, using: &generator)
-        }
-        if endpoints[number].deletedAt != nil { endpoints[number].parkedSince = now }
-        register(number)
-    }
-
-    /// An event that everybody who was there a second ago must get.
-    private mutating func publish() {
-        let partition = Int.random(in: 0..<scenario.partitions, using: &generator)
-        let those = endpoints.indices.filter { endpoints[$0].created + 1_000 <= now && endpoints[$0].deletedAt == nil }
-        log.publish(SimulatedEvent(number: published, offset: 0, expected: those), to: partition, gap: gap())
-        publishedAt.append((now, partition))
-        expected += those.map { published * 100 + $0 }
-        published += 1
-        // What is no delivery, and what lies where it doesn't belong since the topics grew.
-        if chance(0.03) {
-            let poison = SimulatedRecord(facts: DeliveryFacts(endpointID: "", bytes: 10), delivery: -1, appendWall: now)
-            if !scenario.retention { poisonExpected += 1 }
-            log.append(poison, to: StreamID(topic: 0, partition: Int32(partition)), gap: gap(), at: now)
-        }
-    }
-
-    mutating func gap() -> Int64 { chance(0.1) ? Int64.random(in: 1...3, using: &generator) : 0 }
-
-    /// Retention reaches some partition. What nobody had read is lost, and must be counted.
-    private mutating func expire() {
-        let stream = StreamID(
-            topic: Int.random(in: 0..<2 + Self.tiers.count, using: &generator),
-            partition: Int32.random(in: 0..<Int32(scenario.partitions), using: &generator))
-        let partition = log[stream]
-        guard partition.end > partition.start else { return }
-        let start = Int64.random(in: partition.start...partition.end, using: &generator)
-        for record in log.remove(stream, below: start) where record.delivery >= 0 {
-            removed.insert(record.delivery)
-            if record.sequence == log.lastSequence[record.delivery] { expired.insert(record.delivery) }
-        }
-        note("retention: \(stream) begins at \(start)")
     }
 
     // MARK: the group
@@ -334,8 +256,8 @@ public struct Simulation {
         guard let leaving = workers[id]?.core.ownedStreams else { return }
         let isFenced = workers[id]?.generation != generation - (isLost ? 0 : 1)
         if !isLost, !isFenced {
-            for commit in workers[id]?.core.commits(of: leaving, onlyChanged: true) ?? [] { commitChecked(id, commit) }
-            for commit in workers[id]?.progress.commits(onlyChanged: true) ?? [] { commitChecked(commit) }
+            for commit in workers[id]?.core.commits(of: leaving, onlyChanged: true) ?? [] where !isCommitPartLost() { commitChecked(id, commit) }
+            for commit in workers[id]?.progress.commits(onlyChanged: true) ?? [] where !isCommitPartLost() { commitChecked(commit) }
         }
         guard !keepsWhatIsLost else { return }
         with(id) { worker, now in
@@ -347,6 +269,9 @@ public struct Simulation {
         }
         execute(id)
     }
+
+    /// The brokers answer for each partition of a commit alone: some may be refused.
+    mutating func isCommitPartLost() -> Bool { !isSettling && !scenario.isCalm && chance(0.02) }
 
     private var keepsWhatIsLost: Bool {
         scenario.defect == .lane(.keepWhatIsLost)
@@ -373,12 +298,13 @@ public struct Simulation {
             } catch {
                 violate("own metadata can't be read: \(error)")
             }
-            worker.eventPositions[Int(partition)] = start?.offset ?? 0
+            worker.eventPositions[Int(partition)] = start?.offset ?? log.events[Int(partition)].start
             for record in log.health[Int(partition)] {
                 worker.core.healthRead(record, partition: partition, isRestoring: true)
                 guard let number = endpoints.firstIndex(where: { $0.id == record.endpointID }) else { continue }
                 worker.endpoints[number, default: EndpointWatch()].openUntil =
                     record.breaker == .closed ? nil : record.openUntilMilliseconds - worker.clockError
+                worker.endpoints[number]?.disabledVersion = record.disabled?.endpointVersion
             }
             worker.healthPositions[partition] = log.health[Int(partition)].count
         }
@@ -471,8 +397,10 @@ public struct Simulation {
         var isDone = false
         while report.violations.isEmpty, now - started < 900_000 {
             step += 1
-            isDone = allEnded && arrivals.isEmpty && allCommitted
+            if job != nil { replay() }
+            isDone = job == nil && allEnded && arrivals.isEmpty && allCommitted
             if isDone { break }
+            if now - started > Self.healthyLimitMilliseconds { checkHealthyHaveAll() }
             tick(by: nextTick())
         }
         if report.violations.isEmpty, !isDone { explainUnfinished() }

@@ -16,6 +16,7 @@ extension Simulation {
         }
         execute(id)
         guard workers[id] != nil, worker.cutOffUntil <= now else { return }
+        checkHealthIsWritten(id)
         commit(id)
         // One that slept through its replacement learns it from the brokers.
         if let worker = workers[id], worker.generation != generation, !worker.partitions.isEmpty {
@@ -67,6 +68,9 @@ extension Simulation {
             }
         case .fanOutAcknowledgement(let token, let index):
             with(id) { worker, _ in worker.progress.acknowledged(token, index: index) }
+        case .healthNotWritten(let endpointID): with(id) { worker, _ in worker.core.healthNotWritten(endpointID) }
+        case .commitFailed(let generation):
+            with(id) { worker, _ in if worker.generation == generation { worker.isCommitting = false } }
         case .committed(let commits, let events, let sent, let generation):
             with(id) { worker, _ in
                 worker.isCommitting = false
@@ -121,8 +125,9 @@ extension Simulation {
             let position = workers[id]?.positions[stream] ?? 0
             if position < log[stream].start { return goOnAfterLoss(id, stream, position) }
             guard let record = log.read(stream, from: position) else {
-                let end = log[stream].end
+                let end = log[stream].stableEnd
                 with(id) { worker, _ in worker.core.endReached(stream, offset: end) }
+                workers[id]?.positions[stream] = max(position, end)
                 return
             }
             workers[id]?.positions[stream] = record.offset + 1
@@ -139,6 +144,10 @@ extension Simulation {
             "worker \(id) reads delivery \(record.delivery) at \(stream.topic)/\(stream.partition)/\(record.offset)\(isAgain ? " again" : "")"
         )
         let (now, count) = (now, disturbances)
+        let place = RecordPlace(stream: stream, offset: record.offset)
+        if ends[place] == nil { ends[place] = (0, disturbances) }
+        // One that was replaced, and doesn't know it yet.
+        if workers[id]?.generation != generation { ends[place]?.disturbances -= 1 }
         with(id) { worker, _ in
             let token: RecordToken?
             if isAgain {
@@ -158,7 +167,7 @@ extension Simulation {
             let look = max(now, isAgain ? now : record.appendWall + delay - worker.clockError)
             let due = stream.topic == 0 ? 0 : facts.dueMilliseconds - worker.clockError
             worker.items[token] = .init(
-                record: record, ready: due - look < 5_500 ? max(look, due) : look, isRetried: facts.attempts > 0,
+                record: record, stream: stream, ready: due - look < 5_500 ? max(look, due) : look, isRetried: facts.attempts > 0,
                 disturbances: count)
         }
     }
@@ -224,8 +233,15 @@ extension Simulation {
 
     private mutating func readEvents(_ id: Int, _ partition: Int) {
         // Held back when the view of the registry is old: here it never is, a worker reads it before.
-        let position = workers[id]?.eventPositions[partition] ?? 0
         let stream = StreamID(topic: 0, partition: Int32(partition))
+        let start = log.events[partition].start
+        if workers[id]?.eventPositions[partition] ?? 0 < start {
+            with(id) { worker, _ in
+                worker.progress.restart(stream, at: start)
+                worker.eventPositions[partition] = start
+            }
+        }
+        let position = workers[id]?.eventPositions[partition] ?? 0
         guard let event = log.events[partition].records.first(where: { $0.offset >= position }) else {
             let end = log.events[partition].end
             with(id) { worker, _ in worker.progress.endReached(stream, offset: end) }
@@ -334,13 +350,13 @@ extension Simulation {
             answer = .init(outcome: .retry(hintMilliseconds: nil), signal: .unreachable, delay: answer.delay % 50, isReceived: false)
         }
         if answer.isReceived { received(item.record.delivery) }
+        if answer.outcome == .delivered { noteEnd(item) }
         send(id, after: max(1, answer.delay), .attempt(token, endpoint: number, answer))
     }
 
     private mutating func produce(_ id: Int, _ token: RecordToken, _ successor: Successor) {
-        guard let worker = workers[id], let item = worker.items[token], let place = worker.core.place(of: token) else {
-            return violate("a successor without a record")
-        }
+        guard let worker = workers[id], let item = worker.items[token] else { return violate("a successor without a record") }
+        let place = (stream: item.stream, offset: item.record.offset)
         checkMove(id, item, successor, place)
         workers[id]?.items[token]?.isBusy = true
         workers[id]?.items[token]?.hasMoved = true
@@ -349,9 +365,11 @@ extension Simulation {
         let isWritten = fate != 0 && worker.cutOffUntil <= now && !has(.acknowledgeEarly)
         var result = isWritten && fate != 1 ? LaneStateMachine.ProduceResult.acknowledged : .transient
         if has(.acknowledgeEarly), fate != 0 { pendingWrites.append((id, now + 40, item, successor, place)); result = .acknowledged }
-        if has(.poisonWithoutAKey), item.record.delivery < 0 {
+        if case .dead(let reason, _) = successor, letterKey(item, reason, place).isEmpty {
+            // A compacted topic takes no record without a key.
             result = .refused
         } else if isWritten {
+            noteEnd(item)
             write(item, successor, place)
         }
         if fate == 1 { disturbed("an acknowledgement is lost") }
@@ -360,6 +378,18 @@ extension Simulation {
         let appended: Int64? = isWritten ? now : nil
         send(id, after: result == .transient ? delay + 300 : delay, .acknowledgement(token, result, sent: sent, appended: appended))
         if fate == 3 { send(id, after: delay + 5, .acknowledgement(token, result, sent: sent, appended: appended)) }
+    }
+
+    /// The key of the letter that the real code composes.
+    private func letterKey(_ item: SimulatedWorker.Item, _ reason: DeadReason, _ place: (stream: StreamID, offset: Int64)) -> String {
+        let source = (topic: "topic-\(place.stream.topic)", partition: place.stream.partition, offset: place.offset)
+        guard item.record.delivery < 0 else {
+            var headers = DeliveryHeaders()
+            headers.deliveryID = "dlv_\(item.record.delivery)"
+            return DeadLetter.letter(headers, reason: reason, body: nil, source: source).key
+        }
+        let letter = DeadLetter.poison("not a delivery", headers: [], body: nil, source: source, nowMilliseconds: now)
+        return has(.poisonWithoutAKey) ? "" : letter.key
     }
 
     mutating func write(_ item: SimulatedWorker.Item, _ successor: Successor, _ place: (stream: StreamID, offset: Int64)) {
@@ -395,9 +425,15 @@ extension Simulation {
         guard !due.isEmpty || !events.isEmpty else { return }
         // The brokers check the generation, and nothing else.
         guard worker.generation == generation else { return }
+        workers[id]?.isCommitting = true
+        if isCommitPartLost() {
+            // Some partitions have it, others don't, and the answer is an error.
+            for commit in due where chance(0.5) { commitChecked(id, commit) }
+            for commit in events where chance(0.5) { commitChecked(commit) }
+            return send(id, after: Int64.random(in: 1...40, using: &generator), .commitFailed(generation: generation))
+        }
         for commit in due { commitChecked(id, commit) }
         for commit in events { commitChecked(commit) }
-        workers[id]?.isCommitting = true
         send(
             id, after: Int64.random(in: 1...(chance(0.05) && !isSettling && !scenario.isCalm ? 6_000 : 40), using: &generator),
             .committed(due, events, sent: now, generation: generation))

@@ -153,7 +153,7 @@ extension LaneStateMachine {
 
     /// Deals with one delivery of the endpoint; false when it has none that may start now.
     private mutating func startNext(_ slot: Int) -> Bool {
-        guard endpoints[slot].waiting > 0 else { return false }
+        guard endpoints[slot].waiting > 0, !has(.starveAnEndpoint) || endpoints[slot].hash % 3 > 0 else { return false }
         if endpoints[slot].isOrdered {
             guard endpoints[slot].head == nil else { return false }
             if buryHead(slot) { return true }

@@ -2,16 +2,16 @@
 /// of them: there `has` is always false.
 public enum LaneDefect: String, Sendable, CaseIterable {
     // Of the tracker and the commits.
-    case commitTheHighestSeen, completeOnProduce, dropTheGapsOfTheMetadata, stopAtAnOffsetGap
+    case commitTheHighestSeen, completeOnProduce, dropTheGapsOfTheMetadata, stopAtAnOffsetGap, ignoreTheMetadata
     // Of the assignment.
     case workWithoutALease, restartWhatIsInFlight, dropTheHeadOnRevoke, keepWhatIsLost
     // Of admission.
     case takeUnknownForDeleted, spendAnAttemptWhileOpen, twoProbes, retryEarly, lookAtHeadsEarly, chargeTwice, neverCharge
-    case ignoreConcurrency, starveRetries, startForADisabledEndpoint, forgetWhatHealthSays, forgetUnwrittenHealth
+    case ignoreConcurrency, fullBucketAtATakeover, starveAnEndpoint, starveRetries, startForADisabledEndpoint, forgetWhatHealthSays, forgetUnwrittenHealth
     // Of the outcome.
-    case giveUpOnFailure, giveUpOnTransientProduce, deferWithoutAge, loseWhatIsAstray
+    case giveUpOnFailure, parkWhatFails, deliverAgain, giveUpOnTransientProduce, deferWithoutAge, loseWhatIsAstray
     // Of order.
-    case reorder, forgetHolds, skipTheHeldHead, passAFailedHead, holdWithoutCovering
+    case reorder, meetEarly, loseAHold, forgetHolds, skipTheHeldHead, passAFailedHead, holdWithoutCovering
     // Of memory.
     case readWithoutBounds, keepRecordsForEver
     // Of egress.

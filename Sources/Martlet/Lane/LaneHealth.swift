@@ -44,16 +44,19 @@ extension LaneStateMachine {
         endpoints[slot].hostHash = prepared.hostHash
         if endpoints[slot].limiterSettings != endpoint.rate {
             endpoints[slot].limiterSettings = endpoint.rate
-            endpoints[slot].limiter = endpoint.rate.map { RateLimiter($0, emptyAtMilliseconds: now.monotonic) }
+            let emptyAt = has(.fullBucketAtATakeover) ? now.monotonic - 1_000_000 : now.monotonic
+            endpoints[slot].limiter = endpoint.rate.map { RateLimiter($0, emptyAtMilliseconds: emptyAt) }
         }
     }
 
-    /// Its partition went away. One with requests in flight stays until they end; if its partition comes back meanwhile, its rate limit
-    /// starts from an empty bucket like any new owner's.
-    mutating func forgetEndpoint(_ slot: Int) {
-        guard endpointSlots[endpoints[slot].id] == slot else { return }
+    /// As every owner's rate limit begins: what another one started meanwhile isn't known.
+    mutating func emptyBucket(_ slot: Int) {
         endpoints[slot].limiter = endpoints[slot].limiterSettings.map { RateLimiter($0, emptyAtMilliseconds: now.monotonic) }
-        guard endpoints[slot].inFlight == 0 else { return }
+    }
+
+    /// Its partition went away. One with requests in flight stays until they end.
+    mutating func forgetEndpoint(_ slot: Int) {
+        guard endpointSlots[endpoints[slot].id] == slot, endpoints[slot].inFlight == 0 else { return }
         endpointSlots[endpoints[slot].id] = nil
         endpoints[slot].entry = nil
         freeEndpoints.append(slot)

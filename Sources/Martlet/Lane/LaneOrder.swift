@@ -27,7 +27,8 @@ extension LaneStateMachine {
             return uncover(token)
         }
         records[Int(token.slot)]?.isOrdered = true
-        queue(token, slot, key: has(.reorder) ? -record.offset : record.offset, isFirst: true)
+        let overtakes = has(.reorder) && epoch != nil && !record.isCovered
+        queue(token, slot, key: overtakes ? record.offset - 1 << 40 : record.offset, isFirst: true)
         if isCrowded(record.stream), hasRoomForHold(slot) { spillCrowd(slot) }
     }
 
@@ -243,6 +244,7 @@ extension LaneStateMachine {
             }
             members.insert(hash)
             from = min(from, held.hold.offset)
+            if has(.meetEarly) { streams[stream]?.holds[hash]?.isMet = true }
         }
         guard !members.isEmpty else { return }
         counters.catchUps += 1

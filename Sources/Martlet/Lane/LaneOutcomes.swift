@@ -15,7 +15,11 @@ extension LaneStateMachine {
             counters.delivered += 1
             commands.append(.logAttempt(token, attempt: attempts, .delivered))
             noteSuccess(slot)
-            complete(token)
+            if has(.deliverAgain), Bool.random(using: &generator) {
+                restartOrDrop(token)
+            } else {
+                complete(token)
+            }
         case .cancelled: restartOrDrop(token)
         case .gone:
             commands.append(.logAttempt(token, attempt: attempts, .dead(.gone)))
@@ -28,7 +32,9 @@ extension LaneStateMachine {
     }
 
     private mutating func failed(_ token: RecordToken, _ record: LaneRecord, _ attempts: Int, _ hint: Int64?) {
-        let successor = has(.giveUpOnFailure) ? Successor.dead(.exhausted, attempts: attempts) : retry(record, attempts, hint)
+        var successor = retry(record, attempts, hint)
+        if has(.giveUpOnFailure) { successor = .dead(.exhausted, attempts: attempts) }
+        if has(.parkWhatFails) { successor = .dead(.parked, attempts: attempts) }
         switch successor {
         case .retry(_, let due, _):
             counters.retried += 1
@@ -96,7 +102,7 @@ extension LaneStateMachine {
         records[Int(token.slot)]?.successor = successor
         if case .dead(let reason, _) = successor { counters.dead[reason, default: 0] += 1 }
         commands.append(.produce(token, successor))
-        if has(.completeOnProduce) { complete(token) }
+        if has(.completeOnProduce), record(token)?.facts.endpointID.isEmpty == false { complete(token) }
     }
 
     public enum ProduceResult: Sendable, Equatable {
@@ -121,6 +127,8 @@ extension LaneStateMachine {
             counters.produceFailures += 1
             guard streams[record.stream] != nil else { return free(token) }
             if has(.giveUpOnTransientProduce) { return complete(token) }
+            guard !record.isUnproduced else { return }
+            records[Int(token.slot)]?.isUnproduced = true
             unproduced.append(token)
             if produceAgainMonotonic == .max { produceAgainMonotonic = now.monotonic + settings.produceRetryMilliseconds }
         }
@@ -132,6 +140,12 @@ extension LaneStateMachine {
         unproduced.removeAll(keepingCapacity: true)
         for token in tokens {
             guard let record = record(token), record.phase == .moving, let successor = record.successor else { continue }
+            records[Int(token.slot)]?.isUnproduced = false
+            // Whoever owns its partition by now reads it again.
+            guard streams[record.stream] != nil else {
+                free(token)
+                continue
+            }
             commands.append(.produce(token, successor))
         }
     }

@@ -22,6 +22,8 @@ struct LaneRecord {
     /// When the record may be looked at (tier) or started (held), wall time.
     var lookWall: Int64 = 0
     var successor: Successor?
+    /// The brokers didn't take its successor: to be produced again.
+    var isUnproduced = false
     /// Its topic was made anew while it was under way: its offset means nothing any more.
     var isDetached = false
     /// The successor as it was first decided, before a permanent failure to write it.

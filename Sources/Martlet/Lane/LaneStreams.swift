@@ -9,7 +9,7 @@ extension LaneStateMachine {
         if let committed {
             let (decoded, unreadable) = try CommitMetadata.decode(metadata, committed: committed)
             if unreadable { counters.unreadableMetadata += 1 }
-            state.tracker = OffsetTracker(start: committed, completed: decoded.completed)
+            state.tracker = OffsetTracker(start: committed, completed: has(.ignoreTheMetadata) ? nil : decoded.completed)
             state.committed = committed
             state.committedMetadata = metadata
             if stream.topic == 0, !has(.forgetHolds) {
@@ -21,11 +21,12 @@ extension LaneStateMachine {
             }
         }
         streams[stream] = state
-        if !state.holds.isEmpty {
-            for slot in endpoints.indices where endpoints[slot].partition == stream.partition && endpointSlots[endpoints[slot].id] == slot {
-                linkHold(slot)
-                configure(slot)
-            }
+        guard stream.topic == 0 else { return }
+        // Known since an earlier ownership, as something of them is in flight.
+        for slot in endpoints.indices where endpoints[slot].partition == stream.partition && endpointSlots[endpoints[slot].id] == slot {
+            linkHold(slot)
+            configure(slot)
+            emptyBucket(slot)
         }
     }
 
@@ -219,7 +220,9 @@ extension LaneStateMachine {
             if has(.dropTheGapsOfTheMetadata) { completed?.incomplete = [] }
             if has(.commitTheHighestSeen) { completed = nil }
             let offset = has(.commitTheHighestSeen) ? tracker.next : tracker.watermark
-            let metadata = CommitMetadata(completed: completed, holds: state.holds.mapValues(\.hold)).encoded(committed: offset)
+            var holds = state.holds.mapValues(\.hold)
+            if has(.loseAHold), holds.count > 1, let last = holds.keys.max() { holds[last] = nil }
+            let metadata = CommitMetadata(completed: completed, holds: holds).encoded(committed: offset)
             if onlyChanged, state.committed == offset, state.committedMetadata == metadata { return nil }
             return Commit(stream: stream, offset: offset, metadata: metadata)
         }
