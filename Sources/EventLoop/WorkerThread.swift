@@ -9,15 +9,21 @@ private import Synchronization
 public final class WorkerThread: @unchecked Sendable {
     private var handle = pthread_t()
     private let finished = Mutex(false)
+    private let end: End
+
+    /// Known to the thread as well as to whoever waits for it.
+    private final class End: Sendable { let isReached = Atomic(false) }
 
     private final class Start {
         let name: String
         let body: @Sendable () -> Void
-        init(_ name: String, _ body: @escaping @Sendable () -> Void) { (self.name, self.body) = (name, body) }
+        let end: End
+        init(_ name: String, _ end: End, _ body: @escaping @Sendable () -> Void) { (self.name, self.end, self.body) = (name, end, body) }
     }
 
     public init(_ name: String, _ body: @escaping @Sendable () -> Void) {
-        let start = Unmanaged.passRetained(Start(name, body))
+        end = End()
+        let start = Unmanaged.passRetained(Start(name, end, body))
         let result = pthread_create(
             &handle, nil,
             { argument in
@@ -25,9 +31,18 @@ public final class WorkerThread: @unchecked Sendable {
                 let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
                 martlet_name_thread(start.name)
                 start.body()
+                start.end.isReached.store(true, ordering: .releasing)
                 return nil
             }, start.toOpaque())
         precondition(result == 0, "pthread_create: out of threads (see ulimit -u)")
+    }
+
+    /// Waits for the thread's end, so long at most; false: it goes on by itself, as in a call into C that can't be ended.
+    public func join(upToMilliseconds limit: Int) -> Bool {
+        for _ in 0..<limit / 10 where !end.isReached.load(ordering: .acquiring) { _ = WakeUp.sleep(milliseconds: 10) }
+        guard end.isReached.load(ordering: .acquiring) else { return false }
+        join()
+        return true
     }
 
     /// Waits for the thread's end; may be called more than once.

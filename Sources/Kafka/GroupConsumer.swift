@@ -191,5 +191,9 @@ public final class GroupConsumer {
         if let error = rd_kafka_consumer_close_queue(handle, queue) { rd_kafka_error_destroy(error) }
     }
 
+    /// The group can't be left, as its brokers are gone: destroying the handle would wait for them for a whole session. It goes on by itself,
+    /// and gives up after that; the process is about to end.
+    public func abandon() { owner.isAbandoned = true }
+
     public var isClosed: Bool { rd_kafka_consumer_closed(handle) != 0 }
 }

@@ -47,8 +47,10 @@ public struct OutgoingRecord: Sendable, Equatable {
 /// Owns a consuming handle of librdkafka; destroyed with the last reader and the last message of it.
 final class ConsumerHandle: @unchecked Sendable {
     let pointer: OpaquePointer
+    /// Left to itself: set by its one thread, before it lets go.
+    var isAbandoned = false
     init(_ pointer: OpaquePointer) { self.pointer = pointer }
-    deinit { rd_kafka_destroy(pointer) }
+    deinit { if !isAbandoned { rd_kafka_destroy(pointer) } }
 }
 
 /// A record as consumed; its bytes lie in the fetch buffer, which lives until the last reference goes.

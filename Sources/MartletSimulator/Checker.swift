@@ -23,7 +23,7 @@ extension Simulation {
         let early = max(
             place.stream.topic == 0 ? 0 : item.record.facts.dueMilliseconds - now,
             notBefore[delivery].map { lastDisturbance < publishedAt[delivery / 100].at ? $0 - now : 0 } ?? 0)
-        if early > clockTolerance, !toggled.contains(number) { violate("delivery \(delivery) starts \(early) ms before it is due") }
+        if early > clockTolerance, !toggled.contains(number), endpoints[number].lastPaused ?? .min < now - Self.parkedMilliseconds { violate("delivery \(delivery) starts \(early) ms before it is due") }
         if owner[Int(place.stream.partition)] != id { violate("worker \(id) starts what isn't its own") }
         if now >= worker.leaseUntil { violate("worker \(id) starts without a lease") }
         let flight = Flight(worker: id, stream: place.stream, offset: place.offset)
@@ -163,7 +163,7 @@ extension Simulation {
         let isOwn = owner[Int(endpoints[item.record.delivery % 100].partition)] == id
         if case .retry(let at) = verdict, isOwn { notBefore[item.record.delivery] = at - worker.clockError }
         // Surely broken: enough of them lately, and not one that got further for longer than that.
-        let before = worker.unreachable.dropLast()
+        let before = worker.unreachable
         let recent = before.filter { now - $0.at <= 9_000 && endpoints[$0.endpoint].deletedAt == nil }
         if item.isUnreachable, recent.count >= 25, before.allSatisfy(\.failed), Set(recent.map(\.endpoint)).count >= 5 {
             violate("worker \(id) spends an attempt while its egress is broken")
@@ -254,7 +254,7 @@ extension Simulation {
         case .dead(.parked, _):
             let known = registry.prefix(worker.registryIndex).last { $0.endpoint == number }?.entry?.prepared?.endpoint
             let isDisabled = worker.endpoints[number]?.disabledVersion.map { $0 >= known?.version ?? 0 } ?? false
-            if known?.state == .enabled, !isDisabled { violate("delivery \(delivery) is parked, and its endpoint is enabled") }
+            if known?.state == .enabled, !isDisabled, endpoints[number].lastPaused ?? .min < now - Self.parkedMilliseconds { violate("delivery \(delivery) is parked, and its endpoint is enabled") }
         case .dead(.gone, _):
             if endpoints[number].receiver != .gone { violate("delivery \(delivery) is called gone by nobody") }
         case .dead(.refused, _), .dead(.poison, _), .dead(.oversize, _):

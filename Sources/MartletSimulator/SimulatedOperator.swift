@@ -47,6 +47,9 @@ extension Simulation {
         case 1, 2:
             endpoints[number].definition.state = .paused
             endpoints[number].parkedSince = now
+            endpoints[number].lastPaused = now
+            // A pause that is over at once has cut the waiting short.
+            for delivery in notBefore.keys where delivery % 100 == number { notBefore[delivery] = nil }
         case 3, 4, 5:
             endpoints[number].definition.state = .enabled
             endpoints[number].parkedSince = nil

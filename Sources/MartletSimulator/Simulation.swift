@@ -42,6 +42,7 @@ public struct Simulation {
         var deletedAt: Int64?
         /// From when on every worker knows that nothing may be sent to it.
         var parkedSince: Int64?
+        var lastPaused: Int64?
     }
 
     static let tiers = ["1s", "5s", "30s"].compactMap { RetryTier(name: $0) }

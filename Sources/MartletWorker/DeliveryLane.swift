@@ -383,11 +383,11 @@ final class DeliveryLane {
     private func finish(isDrained: Bool) -> End {
         _ = producer.flush(milliseconds: 5_000) { report($0) }
         execute()
-        member.leave(mustAnswer: revoking != nil || pendingAssignment != nil, isLost: revoking?.isLost ?? false, log) { [self] in
-            offsets(core.commits(of: core.ownedStreams, onlyChanged: false))
-        }
+        let isCommitted = member.leave(
+            mustAnswer: revoking != nil || pendingAssignment != nil, isLost: revoking?.isLost ?? false, log
+        ) { [self] in offsets(core.commits(of: core.ownedStreams, onlyChanged: false)) }
         metrics.take(core.counters)
-        return isDrained ? .drained : .drainIncomplete
+        return isDrained && isCommitted ? .drained : .drainIncomplete
     }
 
     /// `0-3,7`.

@@ -444,9 +444,9 @@ final class FanOutStage {
     // MARK: the end
 
     private func finish(isDrained: Bool) -> End {
-        member.leave(mustAnswer: revoking != nil || pendingAssignment != nil, isLost: revoking?.isLost ?? false, log) { [self] in
-            offsets(progress.commits(onlyChanged: false))
-        }
-        return isDrained ? .drained : .drainIncomplete
+        let isCommitted = member.leave(
+            mustAnswer: revoking != nil || pendingAssignment != nil, isLost: revoking?.isLost ?? false, log
+        ) { [self] in offsets(progress.commits(onlyChanged: false)) }
+        return isDrained && isCommitted ? .drained : .drainIncomplete
     }
 }

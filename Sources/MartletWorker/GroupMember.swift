@@ -91,8 +91,8 @@ final class GroupMember {
     func wakeAll() { for index in isReady.indices { isReady[index] = true } }
 
     /// The end: commits once more, again if the group was between two generations, and leaves. Blocks for up to ten seconds.
-    /// `mustAnswer`: an assignment or a revoke of the group waits for its answer.
-    func leave(mustAnswer: Bool, isLost: Bool, _ log: Logger, lastCommit: () -> [PartitionOffset]) {
+    /// `mustAnswer`: an assignment or a revoke of the group waits for its answer. False: the brokers don't have the last commit.
+    func leave(mustAnswer: Bool, isLost: Bool, _ log: Logger, lastCommit: () -> [PartitionOffset]) -> Bool {
         let deadline = SystemClock.monotonicMilliseconds() + 5_000
         var now = SystemClock.monotonicMilliseconds()
         var (isLost, mustUnassign, isRefused) = (isLost, mustAnswer, false)
@@ -112,12 +112,14 @@ final class GroupMember {
             }
         }
         while isCommitting, now < deadline { turn() }
+        var isCommitted = true
         repeat {
             isRefused = false
             let offsets = isLost ? [] : lastCommit()
             if !offsets.isEmpty { commit(offsets, nowMonotonic: now) }
             while isCommitting, now < deadline { turn() }
         } while isRefused && !isLost && now < deadline
+        isCommitted = !isRefused && !isCommitting
         if isRefused { log.warning("the last commit was refused: what was done since the one before is delivered again") }
         if mustUnassign { unassign() }
         consumer.beginClose()
@@ -126,6 +128,10 @@ final class GroupMember {
             turn()
             if mustUnassign { unassign() }
         }
+        guard !consumer.isClosed else { return isCommitted }
+        log.warning("the group could not be left: its brokers don't answer; others take over when the session times out")
+        consumer.abandon()
+        return isCommitted
     }
 
     /// Reads what the owner's budgets allow, round robin over the queues that have something, up to `limit` events.

@@ -33,9 +33,10 @@ final class RegistryReader: Sendable {
 
     func start() { thread.withLock { $0 = WorkerThread("registry") { [self] in run() } } }
 
+    /// Asking brokers that are gone for the topic's end may take minutes, and nobody needs the answer any more.
     func stop() {
         isStopping.store(true, ordering: .relaxed)
-        thread.withLock { $0 }?.join()
+        _ = thread.withLock { $0 }?.join(upToMilliseconds: 3_000)
     }
 
     /// Whether the registry has been read to its end once: nobody joins a group before.

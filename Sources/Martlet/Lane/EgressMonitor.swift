@@ -53,13 +53,14 @@ public struct EgressMonitor: Sendable, Equatable {
         return false
     }
 
-    /// An attempt failed at DNS or connect. True when that begins a broken state.
-    public mutating func failed(host: UInt64, now: Int64) -> Bool {
+    /// An attempt failed at DNS or connect. True when that begins a broken state. `isNews`: not a breaker's probe, which says nothing new of
+    /// our own egress.
+    public mutating func failed(host: UInt64, now: Int64, isNews: Bool = true) -> Bool {
         guard nextProbe == nil else {
             failedHosts.insert(host)
             return false
         }
-        count(host, failed: true, now)
+        if isNews { count(host, failed: true, now) } else { buckets.removeAll { now - $0.start >= settings.windowMilliseconds } }
         let attempts = buckets.reduce(0) { $0 + $1.attempts }
         let failures = buckets.reduce(0) { $0 + $1.failed }
         guard attempts >= settings.minimumAttempts, failures * 100 >= attempts * settings.failedPercent,

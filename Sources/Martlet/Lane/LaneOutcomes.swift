@@ -60,10 +60,8 @@ extension LaneStateMachine {
         case .success, .failure: _ = egress.reached(host: endpoints[slot].hostHash, now: now.monotonic)
         case .unreachable:
             let wasBroken = egress.isBroken
-            // A breaker's probe says nothing new of our own egress.
-            if wasBroken || !endpoints[slot].breaker.isHalfOpen, egress.failed(host: endpoints[slot].hostHash, now: now.monotonic) {
-                counters.egressFailures += 1
-            }
+            let isNews = !endpoints[slot].breaker.isHalfOpen
+            if egress.failed(host: endpoints[slot].hostHash, now: now.monotonic, isNews: isNews) { counters.egressFailures += 1 }
             return wasBroken && !has(.blameReceiversForOurEgress)
         }
         return false
