@@ -26,18 +26,29 @@ public final class TopicAdmin {
 
     deinit { rd_kafka_destroy(handle) }
 
-    /// Number of partitions per existing topic, and how many brokers there are. Throws `transport` when no broker can be reached.
-    public func describe() throws(KafkaError) -> (partitions: [String: Int], brokers: Int) {
+    public struct Description: Sendable {
+        /// Of each topic that exists.
+        public var partitions: [String: Int] = [:]
+        /// Of the partition that has the fewest.
+        public var replicas: [String: Int] = [:]
+        public var brokers = 0
+    }
+
+    /// What there is. Throws `transport` when no broker can be reached.
+    public func describe() throws(KafkaError) -> Description {
         var metadata: UnsafePointer<rd_kafka_metadata>?
         let error = rd_kafka_metadata(handle, 1, nil, &metadata, timeout)
         guard error == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata else { throw KafkaError(error, "no broker answered") }
         defer { rd_kafka_metadata_destroy(metadata) }
-        var counts: [String: Int] = [:]
+        var found = Description(brokers: Int(metadata.pointee.broker_cnt))
         for index in 0..<Int(metadata.pointee.topic_cnt) {
             let topic = metadata.pointee.topics[index]
-            if topic.err == RD_KAFKA_RESP_ERR_NO_ERROR { counts[String(cString: topic.topic)] = Int(topic.partition_cnt) }
+            guard topic.err == RD_KAFKA_RESP_ERR_NO_ERROR else { continue }
+            let name = String(cString: topic.topic)
+            found.partitions[name] = Int(topic.partition_cnt)
+            found.replicas[name] = (0..<Int(topic.partition_cnt)).map { Int(topic.partitions[$0].replica_cnt) }.min()
         }
-        return (counts, Int(metadata.pointee.broker_cnt))
+        return found
     }
 
     /// The brokers that are up: id and `host:port`.

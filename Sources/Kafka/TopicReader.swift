@@ -13,16 +13,16 @@ public final class TopicReader {
     private let queue: OpaquePointer
     private var topics: [TopicPartition: OpaquePointer] = [:]
 
-    /// `prefetchKilobytes`: fetched ahead, of each partition. `group`: whose `committed` offsets are asked for.
+    /// `prefetchKilobytes`, `prefetchMessages`: fetched ahead, of each partition; librdkafka takes some 300 bytes more for each message.
+    /// `group`: whose `committed` offsets are asked for.
     public init(
-        _ settings: KafkaSettings, prefetchKilobytes: Int = 16_384, group: String = "martlet-reader", onLoss: Loss = .readOn
+        _ settings: KafkaSettings, prefetchKilobytes: Int = 16_384, prefetchMessages: Int = 100_000, group: String = "martlet-reader", onLoss: Loss = .readOn
     ) throws(KafkaError) {
         let configuration = try settings.makeConfiguration([
             ("enable.partition.eof", "true"), ("auto.offset.reset", onLoss == .tell ? "error" : "earliest"),
             ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)),
-            ("queued.min.messages", "100000"), ("queued.max.messages.kbytes", String(prefetchKilobytes)),
-            ("enable.auto.offset.store", "false"),
-            ("group.id", group),
+            ("queued.min.messages", String(prefetchMessages)), ("queued.max.messages.kbytes", String(prefetchKilobytes)),
+            ("enable.auto.offset.store", "false"), ("group.id", group),
         ])
         rd_kafka_conf_set_events(configuration, Int32(RD_KAFKA_EVENT_ERROR))
         owner = ConsumerHandle(try KafkaSettings.makeHandle(RD_KAFKA_CONSUMER, configuration))

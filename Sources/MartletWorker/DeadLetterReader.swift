@@ -18,11 +18,14 @@ public final class DeadLetterReader {
             throw KafkaError(.unknownTopic, "the topic \(topic) doesn't exist")
         }
         partitions = Array(0..<Int32(count))
-        reader = try TopicReader(kafka, prefetchKilobytes: 4_096)
+        reader = try TopicReader(kafka, prefetchKilobytes: 4_096, prefetchMessages: 10_000)
     }
 
+    /// Where each partition ended when its last reading began.
+    public private(set) var ends: [Int32: Int64] = [:]
+
     /// Where each partition ends now.
-    public func ends() throws -> [Int32: Int64] {
+    public func currentEnds() throws -> [Int32: Int64] {
         var ends: [Int32: Int64] = [:]
         for partition in partitions { ends[partition] = try reader.watermarks(TopicPartition(topic, partition)).high }
         return ends
@@ -38,12 +41,13 @@ public final class DeadLetterReader {
             let (low, high) = try reader.watermarks(TopicPartition(topic, partition))
             ranges[partition] = (max(low, starts[partition] ?? low), high)
         }
+        ends = ranges.mapValues(\.end)
         read = 0
         toRead = ranges.values.reduce(0) { $0 + max(0, $1.end - $1.start) * 2 }
         for (partition, range) in ranges.sorted(by: { $0.key < $1.key }) {
             guard try forEachLive(partition, range.start, range.end, body) else { break }
         }
-        return ranges.mapValues(\.end)
+        return ends
     }
 
     private func forEachLive(

@@ -35,31 +35,29 @@ public final class EventReplayJob {
         var end: Int64
     }
 
-    /// Timestamps of event records may be out of order by so much: `until` is looked for only behind it.
-    static let disorderMilliseconds: Int64 = 3_600_000
-
     private let kafka: KafkaSettings
     private let topics: Topics
     private let inputs: [String]
     private let endpointID: String
     private let range: EventReplay.Range
-    private let rate: Int?
+    private let rate: JobRate?
     public var onProgress: (JobProgress) -> Void = { _ in }
 
-    /// `inputs`: topics beside the events topic; a name that starts with `^` is a regular expression. `rate`: deliveries a second.
+    /// `inputs`: topics beside the events topic; a name that starts with `^` is a regular expression. `rate`: of deliveries.
     public init(
-        _ kafka: KafkaSettings, _ topics: Topics, inputs: [String] = [], to endpointID: String, _ range: EventReplay.Range, rate: Int? = nil
+        _ kafka: KafkaSettings, _ topics: Topics, inputs: [String] = [], to endpointID: String, _ range: EventReplay.Range, rate: JobRate? = nil
     ) {
         (self.kafka, self.topics, self.inputs, self.endpointID) = (kafka, topics, inputs, endpointID)
         (self.range, self.rate) = (range, rate)
     }
 
-    /// What a new `run` would do, without doing it.
-    public func count() throws -> Outcome {
+    /// What `run` would do, without doing it.
+    public func count(again: Bool = false) throws -> Outcome {
         var replay = try open()
-        let reader = try TopicReader(kafka, prefetchKilobytes: 4_096)
+        let reader = try TopicReader(kafka, prefetchKilobytes: 4_096, group: topics.replayGroup(job: range.job(endpointID: endpointID)))
         var outcome = Outcome()
-        let spans = try spans(reader, &outcome)
+        let all = try spans(reader, &outcome)
+        let spans = try remaining(of: all, reader, again: again, &outcome) ?? all
         try read(reader, spans, &replay) { _, _ in
         } finished: { _ in
         }
@@ -80,20 +78,12 @@ public final class EventReplayJob {
         let reader = try TopicReader(kafka, prefetchKilobytes: 4_096, group: group)
         var outcome = Outcome()
         var spans = try spans(reader, &outcome)
-        let earlier = again ? [] : try reader.committed(spans.map(\.at))
-        if earlier.contains(where: { $0.offset != nil }) {
-            outcome.logBegins = nil
-            spans = spans.compactMap { span in
-                guard let known = earlier.first(where: { $0.at == span.at }), let next = known.offset,
-                    let end = Int64(known.metadata.dropFirst(Self.endMark.count))
-                else { return span }
-                return Span(at: span.at, next: next, end: end)
-            }
+        if let rest = try remaining(of: spans, reader, again: again, &outcome) {
+            spans = rest
         } else {
             // The ends are fixed before anything is written: events that come later are delivered the usual way.
             try writer.commit(offsets: spans.map(Self.position), group: group)
         }
-        outcome.wasDone = earlier.contains { $0.offset != nil } && spans.allSatisfy { $0.next >= $0.end }
         try read(reader, spans, &replay) { delivery, span in
             let key = Array(endpointID.utf8)
             writer.add(
@@ -102,12 +92,27 @@ public final class EventReplayJob {
                         topic: topics.replay, partition: Murmur2.partition(of: key, count: partitions), key: key, value: delivery.body,
                         headers: delivery.headers.encoded)
                 ], bytes: delivery.body.count + 2_048)
-            if writer.isFull { try writer.commit(offsets: [Self.position(span)], group: group) }
+            if writer.isFull() { try writer.commit(offsets: [Self.position(span)], group: group) }
         } finished: { span in
             try writer.commit(offsets: [Self.position(span)], group: group)
         }
         outcome.counts = replay.counts
         return outcome
+    }
+
+    /// What an earlier run of the same range has left; nil: there was none.
+    private func remaining(of spans: [Span], _ reader: TopicReader, again: Bool, _ outcome: inout Outcome) throws -> [Span]? {
+        let earlier = again ? [] : try reader.committed(spans.map(\.at))
+        guard earlier.contains(where: { $0.offset != nil }) else { return nil }
+        outcome.logBegins = nil
+        let rest = spans.map { span in
+            guard let known = earlier.first(where: { $0.at == span.at }), let next = known.offset,
+                let end = Int64(known.metadata.dropFirst(Self.endMark.count))
+            else { return span }
+            return Span(at: span.at, next: next, end: end)
+        }
+        outcome.wasDone = rest.allSatisfy { $0.next >= $0.end }
+        return rest
     }
 
     private static let endMark = "end:"
@@ -125,16 +130,16 @@ public final class EventReplayJob {
 
     private func spans(_ reader: TopicReader, _ outcome: inout Outcome) throws -> [Span] {
         let counts = try TopicAdmin(kafka).describe().partitions
-        let names = try Self.named([topics.events] + inputs, among: counts.keys.sorted())
+        // A regular expression must not take Martlet's own topics for events.
+        let names = try Self.named([topics.events] + inputs, among: counts.keys.filter { $0 == topics.events || !topics.isOwn($0) }.sorted())
         let all = names.flatMap { name in (0..<Int32(counts[name] ?? 0)).map { TopicPartition(name, $0) } }
+        // Producers' clocks stamp events: the first of the time range can be found, but no end below which all of it lies.
         let starts = try reader.offsets(all, atMilliseconds: range.since)
-        var ends: [TopicPartition: Int64] = [:]
-        if let until = range.until { ends = try reader.offsets(all, atMilliseconds: until + Self.disorderMilliseconds) }
         return try all.map { at in
             let (low, high) = try reader.watermarks(at)
             let start = max(low, starts[at] ?? low)
             if low > 0, start == low, high > low { outcome.logBegins = max(outcome.logBegins ?? .min, try time(reader, at, low, high)) }
-            return Span(at: at, next: start, end: max(start, min(high, ends[at] ?? high)))
+            return Span(at: at, next: start, end: high)
         }
     }
 

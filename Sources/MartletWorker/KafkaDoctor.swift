@@ -65,8 +65,8 @@ public struct KafkaDoctor {
                 "grant Describe and Read on it")
         }
         examine(check, hidden: Set(hidden))
-        if check.settingsWereChecked { examineOffsetRetention(admin, brokers.map(\.id), longestTier: check.tiers.last) }
-        examineReading(names.filter { !missing.contains($0) }, isAllKnown: hidden.isEmpty)
+        if check.settingsWereChecked { examineOffsetRetention(admin, brokers.map(\.id), longestTier: check.tiers.last, missing) }
+        examineReading(names.filter { !missing.contains($0) }, isAllKnown: missing.isEmpty)
         guard probeWrites else {
             return add(.unchecked, "access", "writing", "'--probe-writes' writes to every topic in transactions that it aborts")
         }
@@ -97,8 +97,9 @@ public struct KafkaDoctor {
     }
 
     /// A group whose offsets have expired begins again with the oldest record that is left.
-    private mutating func examineOffsetRetention(_ admin: TopicAdmin, _ brokers: [Int32], longestTier: RetryTier?) {
-        let lanes = [topics.deliveries, topics.replay] + tiers.map { topics.retry($0) }
+    private mutating func examineOffsetRetention(_ admin: TopicAdmin, _ brokers: [Int32], longestTier: RetryTier?, _ missing: Set<String>) {
+        let lanes = ([topics.deliveries, topics.replay] + tiers.map { topics.retry($0) }).filter { !missing.contains($0) }
+        guard !lanes.isEmpty else { return }
         do throws(KafkaError) {
             let retentions = try admin.settings(of: lanes).compactMap { name, settings in
                 settings["retention.ms"].flatMap { Int64($0) }.map { (name: name, milliseconds: $0 < 0 ? .max : $0) }

@@ -26,7 +26,8 @@ public struct TopicCheck: Sendable {
         -> TopicCheck
     {
         let admin = try TopicAdmin(kafka)
-        let (counts, brokers) = try admin.describe()
+        let there = try admin.describe()
+        let (counts, brokers) = (there.partitions, there.brokers)
         var check = TopicCheck()
         check.partitions = counts[topics.deliveries]
         check.tiers = counts.keys.filter { $0.hasPrefix(topics.retryPrefix) }
@@ -37,10 +38,17 @@ public struct TopicCheck: Sendable {
         for input in inputs where !input.hasPrefix("^") && counts[input] == nil {
             check.findings.append(Finding(topic: input, problem: "is missing; create it, or correct --input-topics", isFatal: true))
         }
+        for input in inputs where input.hasPrefix("^") {
+            let own = wanted.map(\.name).filter { $0 != topics.events }
+            for name in try EventReplayJob.named([input], among: own) {
+                check.findings.append(
+                    Finding(topic: name, problem: "is matched by --input-topics '\(input)', and holds no events; make the expression narrower", isFatal: true))
+            }
+        }
         guard withSettings, check.findings.allSatisfy({ !$0.isFatal }) else { return check }
         do throws(KafkaError) {
             let settings = try admin.settings(of: wanted.map(\.name))
-            for topic in wanted { check.compareSettings(topic, settings[topic.name] ?? [:]) }
+            for topic in wanted { check.compareSettings(topic, settings[topic.name] ?? [:], replicas: there.replicas[topic.name] ?? 1) }
         } catch { check.settingsProblem = error }
         return check
     }
@@ -53,7 +61,17 @@ public struct TopicCheck: Sendable {
         let mustAgree =
             topic.name == topics.replay || topic.name == topics.health || topic.name.hasPrefix(topics.retryPrefix)
             || topic.name == topics.endpoints
-        guard mustAgree, count != topic.partitions else { return }
+        guard count != topic.partitions else { return }
+        guard mustAgree else {
+            // Any count works for these; reports and jobs expect an endpoint's records in the partition of its key.
+            guard topic.name == topics.attempts || topic.name == topics.deadLetters else { return }
+            findings.append(
+                Finding(
+                    topic: topic.name,
+                    problem: "has \(count) partitions, and \(topics.deliveries) \(topic.partitions); it works, but grow them together ('martlet topics grow')",
+                    isFatal: false))
+            return
+        }
         let what =
             topic.name == topics.endpoints
             ? "must have 1 partition (delete and create it)"
@@ -61,16 +79,18 @@ public struct TopicCheck: Sendable {
         findings.append(Finding(topic: topic.name, problem: "has \(count) partitions; it \(what)", isFatal: true))
     }
 
-    private mutating func compareSettings(_ topic: Topics.Specification, _ actual: [String: String]) {
+    private mutating func compareSettings(_ topic: Topics.Specification, _ actual: [String: String], replicas: Int) {
         for name in topic.settings.keys.sorted() {
-            guard let wanted = topic.settings[name], let found = actual[name], found != wanted else { continue }
+            // Of the replicas that this topic has, all but one must have a record.
+            let wanted = name == "min.insync.replicas" ? String(max(1, replicas - 1)) : topic.settings[name] ?? ""
+            guard let found = actual[name], found != wanted else { continue }
             // Keeping records longer, or allowing larger ones, harms nothing.
-            if ["retention.ms", "max.message.bytes", "min.insync.replicas"].contains(name), let number = Int64(found),
-                let least = Int64(wanted)
-            {
+            if ["retention.ms", "max.message.bytes"].contains(name), let number = Int64(found), let least = Int64(wanted) {
                 if number >= least || number == -1 { continue }
             }
-            let isFatal = name == "cleanup.policy" && (found.contains("delete") != wanted.contains("delete"))
+            // Live records are deleted, or records of a size that occurs can't be written.
+            let deletes = name == "cleanup.policy" && (found.contains("delete") != wanted.contains("delete")) || name == "retention.bytes"
+            let isFatal = deletes || name == "max.message.bytes"
             findings.append(
                 Finding(
                     topic: topic.name,

@@ -11,16 +11,17 @@ final class TransactionalWriter {
     private static let unitBytes = 2 << 20
 
     private let producer: Producer
-    /// Units a second; nil: as fast as it goes.
-    private let rate: Int?
-    private let startedMilliseconds = SystemClock.monotonicMilliseconds()
+    /// nil: as fast as it goes.
+    private let rate: JobRate?
+    /// When the next batch may go, monotonic: what wasn't used isn't saved up.
+    private var nextMilliseconds: Int64 = 0
     private var batch: [OutgoingRecord] = []
     private var units = 0
     private var bytes = 0
     /// Units that the brokers have taken.
     private(set) var done = 0
 
-    init(_ kafka: KafkaSettings, transactionalID: String, rate: Int?) throws(KafkaError) {
+    init(_ kafka: KafkaSettings, transactionalID: String, rate: JobRate?) throws(KafkaError) {
         self.rate = rate
         var options = Producer.Options()
         options.transactionalID = transactionalID
@@ -38,13 +39,17 @@ final class TransactionalWriter {
         bytes += size
     }
 
-    /// Whether it is time to commit.
-    var isFull: Bool { units >= min(Self.unitLimit, rate ?? .max) || bytes >= Self.byteLimit - Self.unitBytes }
+    /// Whether it is time to commit, with so much more.
+    func isFull(units more: Int = 0, bytes moreBytes: Int = 0) -> Bool {
+        let (units, bytes) = (units + more, bytes + moreBytes)
+        return units >= min(Self.unitLimit, rate?.batch ?? .max) || bytes >= Self.byteLimit - Self.unitBytes
+    }
 
     /// What was added in one transaction, with `offsets` of `group`, if there are any.
     func commit(offsets: [PartitionOffset] = [], group: String = "") throws {
         guard !batch.isEmpty || !offsets.isEmpty else { return }
-        waitForRate()
+        waitForTurn(units: units)
+        nextMilliseconds += rate.map { Int64(units) * $0.perMilliseconds / Int64($0.count) } ?? 0
         try producer.beginTransaction()
         do {
             for record in batch { try queue(record) }
@@ -80,11 +85,21 @@ final class TransactionalWriter {
         }
     }
 
-    /// So that no more than `rate` a second are done since the start.
-    private func waitForRate() {
-        guard let rate else { return }
-        let due = startedMilliseconds + Int64(done + units) * 1_000 / Int64(rate)
-        let wait = due - SystemClock.monotonicMilliseconds()
+    /// Until the rate lets so many go. Looking at what may still be written comes after it, as it may take long.
+    func waitForTurn(units: Int) {
+        guard rate != nil, units > 0 else { return }
+        let wait = nextMilliseconds - SystemClock.monotonicMilliseconds()
         if wait > 0 { _ = WakeUp.sleep(milliseconds: Int(wait)) }
+        nextMilliseconds = max(nextMilliseconds, SystemClock.monotonicMilliseconds())
     }
+}
+
+/// So many units in so many milliseconds, at most.
+public struct JobRate: Sendable {
+    public var count: Int
+    public var perMilliseconds: Int64
+    public init(count: Int, perMilliseconds: Int64) { (self.count, self.perMilliseconds) = (count, perMilliseconds) }
+
+    /// Units that are written at once: a second's, one at least.
+    var batch: Int { max(1, Int(Int64(count) * 1_000 / perMilliseconds)) }
 }

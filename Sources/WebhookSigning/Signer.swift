@@ -46,6 +46,9 @@ public enum SignatureScheme: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
+    /// Whether the header's value is the secret itself.
+    public var isTheSecret: Bool { if case .staticHeader = self { true } else { false } }
+
     /// Whether a replaced secret can sign beside the new one.
     public var takesSeveralSecrets: Bool { self == .standard || self == .stripe }
 

@@ -37,9 +37,12 @@ enum AttemptsCommand {
         let partitions = (homes.isEmpty ? Array(0..<Int32(count)) : homes.sorted()).map { TopicPartition(topics.attempts, $0) }
         let reader = try TopicReader(kafka, prefetchKilobytes: 4_096)
         for (at, offset) in try reader.offsets(partitions, atMilliseconds: since) { try reader.start(at, from: .offset(offset)) }
-        print(reader, partitions, filter, arguments)
+        try print(reader, partitions, filter, arguments)
         return 0
     }
+
+    /// Without a word of the brokers for so long it ends, unless it follows.
+    private static let stallMilliseconds: Int64 = 30_000
 
     private struct Filter {
         var endpoints: Set<String>
@@ -56,12 +59,20 @@ enum AttemptsCommand {
         }
     }
 
-    private static func print(_ reader: TopicReader, _ partitions: [TopicPartition], _ filter: Filter, _ arguments: Arguments) {
+    private static func print(_ reader: TopicReader, _ partitions: [TopicPartition], _ filter: Filter, _ arguments: Arguments) throws {
         let terminal = Terminal(arguments)
+        var heard = SystemClock.monotonicMilliseconds()
         let isTable = arguments.text("output") == "table"
         var unread = Set(partitions)
         while arguments.isOn("follow") || !unread.isEmpty {
-            guard let (at, event) = reader.next(waitMilliseconds: 1_000) else { continue }
+            guard let (at, event) = reader.next(waitMilliseconds: 1_000) else {
+                let silence = SystemClock.monotonicMilliseconds() - heard
+                guard arguments.isOn("follow") || silence < stallMilliseconds else {
+                    throw KafkaError(.timedOut, "the brokers have said nothing for \(silence / 1_000) s")
+                }
+                continue
+            }
+            heard = SystemClock.monotonicMilliseconds()
             switch event {
             case .message(let message):
                 guard let value = message.value, let attempt = try? JSONValue.parse(value), filter.matches(attempt) else { continue }

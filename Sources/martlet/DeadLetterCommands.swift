@@ -10,7 +10,7 @@ enum DeadLetterCommands {
     private static let yes = Flag("yes", "asks nothing: for jobs")
     private static let dryRun = Flag("dry-run", "counts what it would do, by endpoint and reason, and does nothing")
     private static let limit = Flag("limit", "N", "at most so many letters")
-    private static let rate = Flag("rate", "N/s", "at most so many letters a second; as fast as it goes unless given")
+    private static let rate = Flag("rate", "RATE", "at most so many letters: 200/s, 6000/m; as fast as it goes unless given")
     private static let id = Positional("ID", "the letter's id: dlv_... or poi_...")
 
     static let command: Command = Command(
@@ -148,6 +148,8 @@ enum DeadLetterCommands {
             for (why, count) in counts.skipped.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
                 terminal.note("  \(count) not: \(why.rawValue)")
             }
+        } catch let refusal as DeadLetterJob.NotEnabled {
+            throw CommandFailure(1, "replaying what was parked ended: \(refusal)")
         } catch {
             throw CommandFailure(
                 1,

@@ -1,6 +1,7 @@
 internal import ArgumentParsing
 internal import EventLoop
 internal import Martlet
+internal import MartletWorker
 
 /// The flags that say which dead letters are meant.
 enum DeadLetterFlags {
@@ -32,19 +33,28 @@ enum DeadLetterFlags {
         filter.until = try time("until", arguments)
         filter.ids = Set(arguments.list("id"))
         if let path = arguments.text("from-file") {
-            for line in try Files.read(path).split(whereSeparator: \.isNewline) {
-                let id = line.drop { $0.isWhitespace }.prefix { !$0.isWhitespace }
-                if !id.isEmpty, !id.hasPrefix("#") { filter.ids.insert(String(id)) }
+            let lines = try Files.read(path).split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+            for (number, line) in lines.enumerated() {
+                let id = line.drop { $0.isWhitespace || $0 == "\u{feff}" }.prefix { !$0.isWhitespace }
+                guard !id.isEmpty, !id.hasPrefix("#") else { continue }
+                guard isID(id) else {
+                    throw UsageError(
+                        "--from-file: line \(number + 1) of \(path): '\(Terminal.safe(String(id.prefix(80))))' isn't an id", hint: idHint)
+                }
+                filter.ids.insert(String(id))
             }
             guard !filter.ids.isEmpty else {
-                throw UsageError("--from-file: \(path) has no ids", hint: "one per line: dlv_..., poi_... or msg_...")
+                throw UsageError("--from-file: \(path) has no ids", hint: idHint)
             }
         }
-        for id in filter.ids where !["dlv_", "poi_", "msg_"].contains(where: id.hasPrefix) {
+        for id in arguments.list("id") where !isID(id) {
             throw arguments.bad("id", Terminal.safe(id), "an id that begins with dlv_, poi_ or msg_")
         }
         return filter
     }
+
+    private static let idHint = "one per line: dlv_..., poi_... or msg_..."
+    private static func isID(_ text: some StringProtocol) -> Bool { ["dlv_", "poi_", "msg_"].contains(where: text.hasPrefix) }
 
     /// Unix milliseconds.
     static func time(_ name: String, _ arguments: Arguments) throws -> Int64? {
@@ -56,13 +66,11 @@ enum DeadLetterFlags {
         return time
     }
 
-    /// Letters a second.
-    static func rate(_ arguments: Arguments) throws -> Int? {
+    /// How many in how many milliseconds.
+    static func rate(_ arguments: Arguments) throws -> JobRate? {
         guard let text = arguments.text("rate") else { return nil }
-        let parts = text.split(separator: "/")
-        guard let number = Int(parts.first ?? ""), number > 0, parts.count == 1 || parts.count == 2 && parts[1] == "s" else {
-            throw arguments.bad("rate", text, "a rate per second such as 200/s")
-        }
-        return number
+        // A plain number is per second.
+        guard let rate = RateLimit(text.contains("/") ? text : text + "/s") else { throw arguments.bad("rate", text, "a rate such as 200/s or 6000/m") }
+        return JobRate(count: rate.n, perMilliseconds: rate.perMilliseconds)
     }
 }

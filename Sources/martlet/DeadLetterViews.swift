@@ -14,10 +14,10 @@ struct LetterLines {
     init(_ terminal: Terminal, format: String) {
         (self.terminal, self.format) = (terminal, format)
         // The age, the status and the id have fixed widths; reason, endpoint and type share the rest.
-        let rest = max(30, min(Terminal.columns ?? 132, 160) - (5 + 6 + 30 + 2 * 5))
-        let reason = min(16, max(10, rest / 4))
+        let rest = max(15, min(Terminal.columns ?? 132, 160) - (4 + 6 + 30 + 2 * 5))
+        let reason = min(16, max(5, rest / 3))
         let endpoint = (rest - reason) / 2
-        widths = [5, reason, 6, endpoint, rest - reason - endpoint, 30]
+        widths = [4, reason, 6, endpoint, rest - reason - endpoint, 30]
     }
 
     mutating func begin() {
@@ -126,7 +126,7 @@ struct LetterSummary {
                                     .init("count", .integer(count)),
                                 ])
                             })),
-                    .init("total", .integer(counts.total)),
+                    .init("total", .integer(counts.total)), .init("unknownIds", .integer(counts.unknownIDs)),
                     .init("skipped", .object(skipped.map { .init($0.key.rawValue, .integer($0.value)) })),
                 ]).prettyText)
         }
@@ -136,6 +136,7 @@ struct LetterSummary {
         var lines = rows.isEmpty ? [] : [terminal.table(["ENDPOINT", "REASON", "LETTERS"], rows, numeric: [2])]
         lines.append("\(verb) " + Terminal.count(counts.total, "dead letter"))
         lines += skipped.map { "  \($0.value) left: \($0.key.rawValue)" }
+        if counts.unknownIDs > 0 { lines.append("  \(Terminal.count(counts.unknownIDs, "id")) without a dead letter") }
         if asNote { terminal.note(lines.joined(separator: "\n")) } else { terminal.print(lines.joined(separator: "\n")) }
     }
 }
@@ -162,7 +163,7 @@ struct LetterPage {
             return terminal.print(json.prettyText)
         }
         func heading(_ text: String) { terminal.print("\n" + terminal.paint(text, .bold)) }
-        terminal.print("\(letter.id) at \(letter.coordinates), died \(Timestamp.text(milliseconds: letter.diedMilliseconds))")
+        terminal.print("\(Terminal.safe(letter.id)) at \(letter.coordinates), died \(Timestamp.text(milliseconds: letter.diedMilliseconds))")
         heading("Headers")
         let width = letter.headers.map(\.name.count).max() ?? 0
         for header in letter.headers {

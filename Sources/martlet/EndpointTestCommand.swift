@@ -4,6 +4,7 @@ internal import HTTPDelivery
 internal import JSON
 internal import Martlet
 internal import MartletWorker
+internal import WebhookSigning
 
 /// `martlet endpoint test`
 enum EndpointTestCommand {
@@ -17,7 +18,7 @@ enum EndpointTestCommand {
             Flag("type", "TYPE", "event type of the test event", default: eventType),
             Flag("data", "JSON|@FILE|-", "data of the test event; a sentence unless given"),
             Flag("ca-bundle", "FILE", "certificates that the receiver is checked against", default: "/etc/ssl/certs/ca-certificates.crt"),
-            Flag("reveal-secret", "print the values of the endpoint's own headers"), Settings.output,
+            Flag("reveal-secret", "print the values of the endpoint's own headers, and of a static secret header"), Settings.output,
         ] + Settings.urlRules + Settings.keys + Settings.connection,
         positionals: [Positional("ID", "the endpoint's id")],
         examples: [("does it answer?", "martlet endpoint test ep_test -b localhost:9092")]
@@ -72,7 +73,9 @@ private struct ExchangePage {
     private func headers(_ arguments: Arguments) -> [(name: String, value: String)] {
         let own = exchange.headers.count - exchange.ownHeaders
         return exchange.headers.enumerated().map { index, header in
-            (header.name, index < own || arguments.isOn("reveal-secret") ? header.value : "***")
+            // A static header is the secret itself.
+            let isSecret = index >= own || endpoint.signature.isTheSecret && header.name == endpoint.signature.headerName
+            return (header.name, isSecret && !arguments.isOn("reveal-secret") ? "***" : header.value)
         }
     }
 
@@ -100,11 +103,24 @@ private struct ExchangePage {
             """
 
             A receiver should
-              - check webhook-signature: HMAC-SHA256 of "{webhook-id}.{webhook-timestamp}.{body}", over the bytes as they came
-              - refuse a webhook-timestamp more than five minutes from its clock
+              - check \(check)
               - answer 2xx and do nothing for a webhook-id that it has seen: deliveries may be repeated
               - answer within \(Quantity.text(milliseconds: endpoint.timeouts.totalMilliseconds)), and do slow work afterwards
             """)
+    }
+
+    /// By the endpoint's scheme.
+    private var check: String {
+        let name = endpoint.signature.headerName
+        let fresh = "\n  - refuse a timestamp more than five minutes from its clock"
+        switch endpoint.signature {
+        case .standard:
+            return "\(name): HMAC-SHA256 (v1) or ed25519 (v1a) of \"{webhook-id}.{webhook-timestamp}.{body}\", over the bytes as they came" + fresh
+        case .github: return "\(name): sha256= and the hexadecimal HMAC-SHA256 of the body's bytes as they came"
+        case .shopify: return "\(name): the base64 HMAC-SHA256 of the body's bytes as they came"
+        case .stripe: return "\(name): v1 is the hexadecimal HMAC-SHA256 of \"{t}.{body}\", over the bytes as they came" + fresh
+        case .staticHeader: return "\(name): the secret that both know, compared in constant time"
+        }
     }
 
     private var headline: String {

@@ -17,7 +17,7 @@ enum ReplayCommand {
             Flag("until", "TIME", "events before it: RFC 3339, or a duration ago; all up to now unless given"),
             Flag("types", "TYPES", "only these of the endpoint's types: exact, 'prefix.*', or '*'", repeated: true),
             Flag("input-topics", "TOPICS", "topics beside the events topic; '^...' is a regular expression", repeated: true),
-            Flag("rate", "N/s", "at most so many deliveries a second; as fast as it goes unless given"),
+            Flag("rate", "RATE", "at most so many deliveries: 200/s, 6000/m; as fast as it goes unless given"),
             Flag("again", "from the start, though an earlier run has done all or some of it"),
             Flag("dry-run", "counts what it would do, and does nothing"),
             Flag("yes", "asks nothing: for jobs"),
@@ -45,14 +45,14 @@ enum ReplayCommand {
         job.onProgress = { progress.show($0) }
         do {
             if arguments.isOn("dry-run") || !arguments.isOn("yes") {
-                let outcome = try job.count()
+                let outcome = try job.count(again: arguments.isOn("again"))
                 terminal.endProgress()
                 if arguments.isOn("dry-run") {
                     print(outcome, verb: "would replay", terminal, arguments)
                     return 0
                 }
                 guard outcome.counts.replayed > 0 else {
-                    terminal.note("nothing to replay")
+                    terminal.note(outcome.wasDone ? "this replay was done before; --again does it once more" : "nothing to replay")
                     return 0
                 }
                 terminal.note(text(outcome, verb: "to replay"))
@@ -112,7 +112,7 @@ enum ReplayCommand {
     }
 }
 
-/// `1200 replayed, 40 %, 600/s, 3 s left`, twice a second, on a terminal.
+/// `1200 replayed, 40 %, 600/s, 3 s left`: on a terminal a line that changes twice a second, else one per half minute for a log.
 final class ProgressLine {
     private let terminal: Terminal
     private let past: String
@@ -122,12 +122,12 @@ final class ProgressLine {
 
     func show(_ progress: JobProgress) {
         let now = SystemClock.monotonicMilliseconds()
-        guard now - last >= 500 else { return }
+        guard now - last >= (Terminal.errorIsTerminal ? 500 : 30_000) else { return }
         last = now
         let seconds = Double(progress.elapsedMilliseconds) / 1_000
         var text = "\(progress.acted) \(past), \(Int(progress.fraction * 100)) %"
         if seconds >= 1 { text += ", \(Int(Double(progress.acted) / seconds))/s" }
         if progress.fraction > 0.02, seconds >= 1 { text += ", \(Int(seconds / progress.fraction - seconds)) s left" }
-        terminal.progress(text)
+        if Terminal.errorIsTerminal { terminal.progress(text) } else { terminal.note(text) }
     }
 }

@@ -22,8 +22,8 @@ struct Terminal: Sendable {
 
     static var inputIsTerminal: Bool { isatty(0) == 1 }
 
-    /// A result, on standard output.
-    func print(_ text: String) { Self.write(text + "\n", to: 1) }
+    /// A result, on standard output. Control characters beyond ASCII, which only foreign text has, come as JSON writes them.
+    func print(_ text: String) { Self.write(Self.withoutC1(text) + "\n", to: 1) }
     /// Progress or a message, on standard error.
     func note(_ text: String) { Self.write(text + "\n", to: 2) }
     /// A question, on standard error, without an end of line.
@@ -36,8 +36,26 @@ struct Terminal: Sendable {
         var bytes = Array(text.utf8)[...]
         while !bytes.isEmpty {
             let count = bytes.withUnsafeBytes { Glibc.write(fd, $0.baseAddress, $0.count) }
-            guard count > 0 else { return }
+            guard count > 0 else {
+                if count < 0, errno == EINTR { continue }
+                if fd == 1 { endWithoutOutput(errno) }
+                return
+            }
             bytes = bytes.dropFirst(count)
+        }
+    }
+
+    /// A result that can't be written is a failure; nobody reading on (`| head`) is the end, as the signal would have it.
+    private static func endWithoutOutput(_ error: Int32) -> Never {
+        if error == EPIPE { exit(128 + SIGPIPE) }
+        write("martlet: standard output can't be written: \(String(cString: strerror(error)))\n", to: 2)
+        exit(1)
+    }
+
+    private static func withoutC1(_ text: String) -> String {
+        guard text.unicodeScalars.contains(where: { (0x7f..<0xa0).contains($0.value) }) else { return text }
+        return text.unicodeScalars.reduce(into: "") { all, scalar in
+            if (0x7f..<0xa0).contains(scalar.value) { all += "\\u00" + String(scalar.value, radix: 16) } else { all.unicodeScalars.append(scalar) }
         }
     }
 

@@ -23,7 +23,8 @@ enum TopicsCommands {
         let terminal = Terminal(arguments)
         let kafka = try Settings.kafka(arguments)
         let admin = try TopicAdmin(kafka)
-        let (existing, brokers) = try admin.describe()
+        let there = try admin.describe()
+        let (existing, brokers) = (there.partitions, there.brokers)
         let factor = try arguments.integer("replication-factor", in: 1...100) ?? min(3, brokers)
         guard factor <= brokers else { throw UsageError("--replication-factor \(factor) needs \(factor) brokers; there are \(brokers)") }
         let topics = try Settings.topics(arguments)

@@ -29,6 +29,11 @@ import Testing
     @Test func theDoctorFindsWhatIsWrong() async throws { try await Scenarios.theDoctorFindsWhatIsWrong(nil) }
     @Test func anOperatorSeesWhyAnEndpointFails() async throws { try await Scenarios.anOperatorSeesWhyAnEndpointFails(nil) }
     @Test func pastEventsReachANewEndpoint() async throws { try await Scenarios.pastEventsReachANewEndpoint(nil) }
+    @Test func replayingEndsWhenTheEndpointIsDisabledAgain() async throws {
+        try await Scenarios.replayingEndsWhenTheEndpointIsDisabledAgain(nil)
+    }
+    @Test func aNewerLetterIsNotRemoved() async throws { try await Scenarios.aNewerLetterIsNotRemoved(nil) }
+    @Test func aWrongClockHidesNoEvents() async throws { try await Scenarios.aWrongClockHidesNoEvents(nil) }
 }
 
 /// The brokers that `scripts/test` started or was given.
@@ -58,6 +63,11 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
     @Test func theDoctorFindsWhatIsWrong() async throws { try await Scenarios.theDoctorFindsWhatIsWrong(brokers) }
     @Test func anOperatorSeesWhyAnEndpointFails() async throws { try await Scenarios.anOperatorSeesWhyAnEndpointFails(brokers) }
     @Test func pastEventsReachANewEndpoint() async throws { try await Scenarios.pastEventsReachANewEndpoint(brokers) }
+    @Test func replayingEndsWhenTheEndpointIsDisabledAgain() async throws {
+        try await Scenarios.replayingEndsWhenTheEndpointIsDisabledAgain(brokers)
+    }
+    @Test func aNewerLetterIsNotRemoved() async throws { try await Scenarios.aNewerLetterIsNotRemoved(brokers) }
+    @Test func aWrongClockHidesNoEvents() async throws { try await Scenarios.aWrongClockHidesNoEvents(brokers) }
     @Test func anEventReplayGoesOnWhereItEnded() async throws { try await Scenarios.anEventReplayGoesOnWhereItEnded(brokers) }
 
     /// Needs topics of its own making: counts, settings, growth.

@@ -14,6 +14,7 @@ public struct LetterPlan: Sendable {
         case unregistered = "its endpoint isn't registered, or its record can't be read"
         case paused = "its endpoint is paused or disabled"
         case otherTenant = "the endpoint belongs to another tenant"
+        case replaced = "died again meanwhile: a newer letter took its place"
     }
 
     /// What it must know of an endpoint.
@@ -50,6 +51,8 @@ public struct LetterPlan: Sendable {
     public struct Counts: Sendable, Equatable {
         public var acted: [Cause: Int] = [:]
         public var skipped: [Skip: Int] = [:]
+        /// Ids that were asked for and that no live letter has.
+        public var unknownIDs = 0
         public init(acted: [Cause: Int] = [:], skipped: [Skip: Int] = [:]) { (self.acted, self.skipped) = (acted, skipped) }
         public var total: Int { acted.values.reduce(0, +) }
     }
@@ -57,16 +60,31 @@ public struct LetterPlan: Sendable {
     private let filter: LetterFilter
     private let action: Action
     private let limit: Int?
-    private let targets: [String: Target]
+    /// The registry's endpoints by id.
+    public var targets: [String: Target]
     public private(set) var counts = Counts()
+    private var unseenIDs: Set<String>
 
     /// `limit`: of letters acted on. `targets`: the registry's endpoints by id.
     public init(_ action: Action, _ filter: LetterFilter, limit: Int? = nil, targets: [String: Target]) {
         (self.action, self.filter, self.limit, self.targets) = (action, filter, limit, targets)
+        unseenIDs = filter.ids
+        counts.unknownIDs = unseenIDs.count
+    }
+
+    /// What was decided of the letter isn't done: a newer one has taken its place.
+    public mutating func revoke(_ letter: StoredLetter) {
+        counts.acted[Cause(letter), default: 0] -= 1
+        counts.skipped[.replaced, default: 0] += 1
     }
 
     /// Of a live letter.
     public mutating func decide(_ letter: StoredLetter, nowMilliseconds now: Int64) -> Decision {
+        if !unseenIDs.isEmpty {
+            unseenIDs.remove(letter.id)
+            if let delivery = letter.delivery { unseenIDs.remove(delivery.messageID) }
+            counts.unknownIDs = unseenIDs.count
+        }
         guard filter.matches(letter) else { return .ignore }
         if let limit, counts.total >= limit { return .stop }
         guard case .replay(let other) = action else {

@@ -13,6 +13,14 @@ public struct Topics: Sendable, Equatable {
     public var retryPrefix: String { prefix + "retry." }
     public func retry(_ tier: RetryTier) -> String { retryPrefix + tier.name }
 
+    /// Of Martlet's, and no input of events but `events`.
+    public func isOwn(_ name: String) -> Bool {
+        [events, deliveries, replay, health, attempts, deadLetters, endpoints].contains(name) || name.hasPrefix(retryPrefix)
+    }
+
+    /// Of whoever replays or removes dead letters: one at a time.
+    public var deadLetterTransactionalID: String { prefix.hasSuffix(".") ? prefix.dropLast() + "-dlq" : prefix + "-dlq" }
+
     public var fanOutGroup: String { prefix + "fanout" }
     public var deliveryGroup: String { prefix + "delivery" }
 
