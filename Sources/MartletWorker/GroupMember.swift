@@ -91,7 +91,8 @@ final class GroupMember {
     func wakeAll() { for index in isReady.indices { isReady[index] = true } }
 
     /// The end: commits once more, again if the group was between two generations, and leaves. Blocks for up to ten seconds.
-    /// `mustAnswer`: an assignment or a revoke of the group waits for its answer. False: the brokers don't have the last commit.
+    /// `mustAnswer`: an assignment or a revoke of the group waits for its answer. False: the brokers are
+    /// gone, and don't have the last commit.
     func leave(mustAnswer: Bool, isLost: Bool, _ log: Logger, lastCommit: () -> [PartitionOffset]) -> Bool {
         let deadline = SystemClock.monotonicMilliseconds() + 5_000
         var now = SystemClock.monotonicMilliseconds()
@@ -128,7 +129,7 @@ final class GroupMember {
             turn()
             if mustUnassign { unassign() }
         }
-        guard !consumer.isClosed else { return isCommitted }
+        guard !consumer.isClosed else { return true }
         log.warning("the group could not be left: its brokers don't answer; others take over when the session times out")
         consumer.abandon()
         return isCommitted
