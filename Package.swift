@@ -56,6 +56,8 @@ let package = Package(
             "MartletWorker",
             ["Kafka", "HTTPDelivery", "WebhookSigning", "Martlet", "EventLoop", "Logging", "Metrics", "HTTPServing", "JSON", "CLinux"]),
         library("MartletSimulator", ["Martlet", "HTTPDelivery"]),
+        // Linked by `scripts/fuzz` only: libFuzzer brings the program.
+        library("MartletFuzz", ["Martlet", "HTTPDelivery", "JSON", "YAML"]),
         .executableTarget(name: "martlet-simulate", dependencies: ["MartletSimulator", "Martlet", "EventLoop"], swiftSettings: settings),
         .executableTarget(
             name: "martlet",

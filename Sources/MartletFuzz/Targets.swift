@@ -1,0 +1,113 @@
+internal import HTTPDelivery
+internal import JSON
+internal import Martlet
+internal import YAML
+
+/// What outsiders write and Martlet reads. Each target also checks what must hold of what was accepted: a broken rule ends the run as a
+/// crash would.
+enum Targets {
+    static let all: [String: @Sendable (UnsafeRawBufferPointer) -> Void] = [
+        "url": url, "event": event, "endpoint": endpoint, "metadata": metadata, "retry-after": retryAfter, "delivery": delivery, "yaml": yaml,
+    ]
+
+    private static func text(_ bytes: UnsafeRawBufferPointer) -> String { String(decoding: bytes, as: UTF8.self) }
+
+    /// A URL that is accepted goes out as it was read, and never to a host that isn't public.
+    private static func url(_ bytes: UnsafeRawBufferPointer) {
+        let rules = EndpointURL.Rules(allowHTTP: true)
+        guard let url = try? EndpointURL(text(bytes), rules: rules) else { return }
+        let again = try? EndpointURL(url.description, rules: rules)
+        precondition(again?.description == url.description && again?.host == url.host && again?.port == url.port, "reads differently: \(url)")
+        precondition(url.description.utf8.allSatisfy { $0 > 0x20 && $0 != 0x7f }, "control bytes: \(url)")
+        if case .address(let address) = url.host { precondition(rules.addresses.allows(address), "a refused address: \(url)") }
+        precondition(!url.redacted.contains("?"), "a query that isn't redacted")
+    }
+
+    /// Input: lines `name: value` as headers, an empty line, the value.
+    private static func event(_ bytes: UnsafeRawBufferPointer) {
+        let (headers, value) = split(bytes)
+        let event = try? Event(
+            headers: { body in
+                for (name, value) in headers { name.withUnsafeBytes { name in value.withUnsafeBytes { body(name, $0) } } }
+            }, value: value)
+        guard let event else { return }
+        precondition(!event.id.isEmpty && !event.source.isEmpty && !event.type.isEmpty && Identifiers.isName(event.tenant))
+        // Whatever was accepted can be sent, in each format.
+        for format in Endpoint.BodyFormat.allCases {
+            var fanOut = FanOut(event, at: .init(topic: "t", partition: 0, offset: 0, milliseconds: 1), registryOffset: 1)
+            let delivery = fanOut.delivery(to: "ep_1", as: format)
+            if format == .standard {
+                let isJSON = delivery.body.withUnsafeBytes { JSONScanner.isValid($0) }
+                precondition(isJSON, "a body that isn't JSON")
+            }
+        }
+    }
+
+    /// A record that is read is written so that it reads the same.
+    private static func endpoint(_ bytes: UnsafeRawBufferPointer) {
+        var registry = Registry(rules: .init())
+        _ = registry.apply(offset: 1, key: Array("ep_1".utf8), value: bytes, headers: [])
+        guard let json = try? JSONValue.parse(bytes), let endpoint = try? Endpoint(json: json) else { return }
+        let text = endpoint.json(revealSecrets: true).text
+        let again = (try? JSONValue.parse(Array(text.utf8))).flatMap { try? Endpoint(json: $0) }
+        precondition(again == endpoint, "reads differently: \(text)")
+        _ = PreparedEndpoint(endpoint, rules: .init(allowHTTP: true))
+        _ = try? endpoint.validate(rules: .init(allowHTTP: true))
+    }
+
+    /// Input: 8 bytes of the committed offset, the text.
+    private static func metadata(_ bytes: UnsafeRawBufferPointer) {
+        guard bytes.count >= 8 else { return }
+        let committed = Int64(bitPattern: bytes.loadUnaligned(as: UInt64.self)) & (1 << 48 - 1)
+        guard let (metadata, _) = try? CommitMetadata.decode(text(.init(rebasing: bytes[8...])), committed: committed) else { return }
+        if let completed = metadata.completed {
+            precondition(completed.incomplete.allSatisfy { $0 > committed && $0 < completed.highestCompleted })
+        }
+        precondition(metadata.holds.count <= Hold.limit)
+        let encoded = metadata.encoded(committed: committed)
+        precondition(encoded.utf8.count <= CommitMetadata.lengthLimit, "\(encoded.utf8.count) bytes")
+        guard let again = try? CommitMetadata.decode(encoded, committed: committed).metadata else { preconditionFailure("written, not read") }
+        precondition(again.holds == metadata.holds && again.cursor == metadata.cursor)
+        // A list that doesn't fit is cut where it stays true.
+        if let short = again.completed, let long = metadata.completed { precondition(short.highestCompleted <= long.highestCompleted) }
+    }
+
+    private static func retryAfter(_ bytes: UnsafeRawBufferPointer) {
+        let now: Int64 = 1_800_000_000_000
+        guard let wait = RetryAfter.milliseconds(text(bytes), nowMilliseconds: now) else { return }
+        precondition(wait >= 0 && wait <= 10_000_000_000_000 * 32, "\(wait)")
+        for attempts in 1...10 {
+            var generator = SeededGenerator(seed: 1)
+            guard let delay = RetrySchedule.standard.delay(afterAttempts: attempts, hintMilliseconds: wait, using: &generator) else { continue }
+            precondition(delay > 0 && delay <= 2 * 86_400_000, "a delay of \(delay) ms")
+        }
+    }
+
+    private static func delivery(_ bytes: UnsafeRawBufferPointer) {
+        let (headers, _) = split(bytes)
+        let delivery = try? DeliveryHeaders { body in
+            for (name, value) in headers { name.withUnsafeBytes { name in value.withUnsafeBytes { body(name, $0) } } }
+        }
+        guard let delivery else { return }
+        let again = try? DeliveryHeaders { body in
+            for (name, value) in delivery.encoded { Array(name.utf8).withUnsafeBytes { name in value.withUnsafeBytes { body(name, $0) } } }
+        }
+        precondition(again?.deliveryID == delivery.deliveryID && again?.attempt == delivery.attempt && again?.dueMilliseconds == delivery.dueMilliseconds)
+    }
+
+    private static func yaml(_ bytes: UnsafeRawBufferPointer) { _ = try? YAMLDocument.parse(text(bytes)) }
+
+    private static func split(_ bytes: UnsafeRawBufferPointer) -> (headers: [(name: [UInt8], value: [UInt8])], value: UnsafeRawBufferPointer?) {
+        var headers: [(name: [UInt8], value: [UInt8])] = []
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let line = rest.prefix { $0 != 0x0a }
+            rest = rest.dropFirst(line.count + 1)
+            if line.isEmpty { break }
+            let name = line.prefix { $0 != UInt8(ascii: ":") }
+            headers.append((Array(name), Array(line.dropFirst(name.count + 1).drop { $0 == 0x20 })))
+        }
+        // Nothing behind the headers: no value at all.
+        return (headers, rest.isEmpty ? nil : UnsafeRawBufferPointer(rebasing: rest))
+    }
+}
