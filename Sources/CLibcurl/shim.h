@@ -3,6 +3,12 @@
 static inline CURLcode martlet_setopt_long(CURL *h, CURLoption o, long v) { return curl_easy_setopt(h, o, v); }
 static inline CURLcode martlet_setopt_off(CURL *h, CURLoption o, curl_off_t v) { return curl_easy_setopt(h, o, v); }
 static inline CURLcode martlet_setopt_pointer(CURL *h, CURLoption o, const void *v) { return curl_easy_setopt(h, o, v); }
+static inline CURLcode martlet_setopt_blob(CURL *h, CURLoption o, const void *data, size_t size) {
+    struct curl_blob blob = {(void *)data, size, CURL_BLOB_COPY};
+    return curl_easy_setopt(h, o, data ? &blob : NULL);
+}
+typedef CURLcode (*martlet_tls_callback)(CURL *, void *, void *);
+static inline CURLcode martlet_setopt_tls(CURL *h, martlet_tls_callback f) { return curl_easy_setopt(h, CURLOPT_SSL_CTX_FUNCTION, f); }
 typedef size_t (*martlet_data_callback)(char *, size_t, size_t, void *);
 static inline CURLcode martlet_setopt_data(CURL *h, CURLoption o, martlet_data_callback f) { return curl_easy_setopt(h, o, f); }
 typedef curl_socket_t (*martlet_open_callback)(void *, curlsocktype, struct curl_sockaddr *);

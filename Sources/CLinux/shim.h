@@ -22,3 +22,7 @@ static inline int martlet_clock_is_synchronised(long *error) {
     *error = state.maxerror;
     return answer >= 0 && answer != TIME_ERROR && !(state.status & STA_UNSYNC);
 }
+#include <sys/syscall.h>
+#include <unistd.h>
+// A file in memory, closed on exec.
+static inline int martlet_memory_file(void) { return (int)syscall(SYS_memfd_create, "martlet", 1u); }

@@ -1,5 +1,6 @@
 // Both C libraries bring the system's socket headers; which of the two modules they count to depends on the build.
 internal import CCares
+internal import Glibc
 internal import CLibcurl
 
 extension IPAddress {

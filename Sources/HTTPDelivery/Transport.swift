@@ -35,8 +35,11 @@ public struct HTTPRequest {
     public var headers: [HTTPHeader]
     public var body: any BodyBytes
     public var timeouts: Timeouts
-    public init(token: UInt64, url: EndpointURL, headers: [HTTPHeader], body: any BodyBytes, timeouts: Timeouts) {
-        (self.token, self.url, self.headers, self.body, self.timeouts) = (token, url, headers, body, timeouts)
+    public var tls: TLSIdentity?
+    /// How much of the response's body is kept.
+    public var excerptBytes = ResponseLimits.excerptBytes
+    public init(token: UInt64, url: EndpointURL, headers: [HTTPHeader], body: any BodyBytes, timeouts: Timeouts, tls: TLSIdentity? = nil) {
+        (self.token, self.url, self.headers, self.body, self.timeouts, self.tls) = (token, url, headers, body, timeouts, tls)
     }
 }
 

@@ -51,6 +51,9 @@ final class DeliveryLane {
     var unpublished: [OperationalEvent] = []
     var sideRecords: [RecordToken: SideRecord] = [:]
     var sideNumber: UInt32 = 0
+    var accessTokens = AccessTokens()
+    var tokenRequests: [UInt64: PreparedEndpoint] = [:]
+    var tokenRequestNumber: UInt32 = 0
 
     private var pendingAssignment: [TopicPartition]?
     private var nextAssignmentTry: Int64 = 0
@@ -86,6 +89,8 @@ final class DeliveryLane {
         var transportConfiguration = CurlTransport.Configuration(addresses: configuration.urlRules.addresses)
         transportConfiguration.inFlightLimit = settings.inFlightLimit
         transportConfiguration.caBundlePath = configuration.caBundlePath
+        transportConfiguration.extraAuthoritiesPath = configuration.extraAuthoritiesPath
+        transportConfiguration.proxy = configuration.egressProxy
         transport = CurlTransport(loop, tokens: Token.transport, transportConfiguration)
         loop.watch(member.consumer.eventsReady, for: .readable, token: Token.member)
         loop.watch(producer.reportsReady, for: .readable, token: Token.producer)

@@ -89,21 +89,30 @@ extension DeliveryLane {
     }
 
     private func start(_ token: RecordToken) {
-        guard let item = items[Int(token.slot)], let prepared = core.endpoint(of: token), let url = prepared.url else {
+        guard let prepared = core.endpoint(of: token), prepared.url != nil, items[Int(token.slot)] != nil else {
             return core.attemptEnded(token, .cancelled, .none)
         }
         items[Int(token.slot)]?.startedWall = localWall
         items[Int(token.slot)]?.startedAt = prepared
-        let headers = DeliveryRequest.headers(item.headers, to: prepared, body: item.body.bytes, nowSeconds: localWall / 1_000)
+        if prepared.tokenRequest == nil { send(token, prepared, bearer: nil) } else { authorize(token, prepared) }
+    }
+
+    func send(_ token: RecordToken, _ prepared: PreparedEndpoint, bearer: String?) {
+        guard let item = items[Int(token.slot)], item.token == token, let url = prepared.url else { return }
+        var headers = DeliveryRequest.headers(item.headers, to: prepared, body: item.body.bytes, nowSeconds: localWall / 1_000)
+        if let bearer { headers.append(HTTPHeader("authorization", "Bearer " + bearer)) }
         transport.start(
-            HTTPRequest(token: token.bits, url: url, headers: headers, body: item.body, timeouts: prepared.endpoint.timeouts),
+            HTTPRequest(
+                token: token.bits, url: url, headers: headers, body: item.body, timeouts: prepared.endpoint.timeouts, tls: prepared.tls),
             nowMicroseconds: SystemClock.monotonicMicroseconds())
     }
 
     func attemptEnded(_ result: HTTPResult) {
         let token = RecordToken(bits: result.token)
+        if token.generation == 0 { return tokenAnswered(result) }
         guard let item = items[Int(token.slot)], item.token == token else { return }
         items[Int(token.slot)]?.lastResult = result
+        if result.status == 401, let id = item.startedAt?.endpoint.id { accessTokens.refused(id) }
         let (outcome, signal) = AttemptOutcome.classify(result, nowMilliseconds: now.wall)
         metrics.attemptDuration.observe(microseconds: Int(result.timings.total))
         if outcome == .delivered {

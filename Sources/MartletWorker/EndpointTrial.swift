@@ -12,18 +12,6 @@ public struct EndpointTrial: Sendable {
         public var result: HTTPResult
     }
 
-    private final class Bytes: BodyBytes {
-        private let storage: UnsafeMutableRawBufferPointer
-        private let count: Int
-        init(_ array: [UInt8]) {
-            storage = .allocate(byteCount: max(1, array.count), alignment: 1)
-            storage.copyBytes(from: array)
-            count = array.count
-        }
-        var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: storage[0..<count]) }
-        deinit { storage.deallocate() }
-    }
-
     private let prepared: PreparedEndpoint
     private let transport: CurlTransport.Configuration
 
@@ -38,19 +26,40 @@ public struct EndpointTrial: Sendable {
         let wall = SystemClock.wallMilliseconds()
         var fanOut = FanOut(event, at: .init(topic: "", partition: 0, offset: 0, milliseconds: wall), registryOffset: 0)
         let delivery = fanOut.delivery(to: prepared.endpoint.id, as: prepared.endpoint.bodyFormat)
-        let body = Bytes(delivery.body)
-        let headers = DeliveryRequest.headers(delivery.headers, to: prepared, body: body.bytes, nowSeconds: wall / 1_000)
         let loop = EventLoop()
         let sender = CurlTransport(loop, tokens: 1 << 40, transport)
-        sender.start(
-            HTTPRequest(token: 1, url: url, headers: headers, body: body, timeouts: prepared.endpoint.timeouts),
-            nowMicroseconds: SystemClock.monotonicMicroseconds())
+        var bearer: String?
+        if let request = prepared.tokenRequest {
+            var tokens = AccessTokens()
+            _ = tokens.ask(prepared.endpoint.id, version: 1, waiter: 0, now: 0)
+            let answer = exchange(sender, loop, HTTPRequest(
+                token: 1, url: request.url, headers: request.headers, body: CopiedBody(request.body), timeouts: prepared.endpoint.timeouts,
+                tls: prepared.tls), excerptBytes: AccessTokens.answerLimitBytes)
+            if let failure = tokens.answered(prepared.endpoint.id, answer, now: 0).failure {
+                return Exchange(
+                    headers: [], ownHeaders: 0, body: delivery.body, result: HTTPResult(token: 1, error: (kind: failure.0, text: failure.1)))
+            }
+            if case .bearer(let token, _) = tokens.ask(prepared.endpoint.id, version: 1, waiter: 0, now: 0) { bearer = token }
+        }
+        let body = CopiedBody(delivery.body)
+        var headers = DeliveryRequest.headers(delivery.headers, to: prepared, body: body.bytes, nowSeconds: wall / 1_000)
+        if let bearer { headers.append(HTTPHeader("authorization", "Bearer " + bearer)) }
+        let result = exchange(
+            sender, loop,
+            HTTPRequest(token: 2, url: url, headers: headers, body: body, timeouts: prepared.endpoint.timeouts, tls: prepared.tls))
+        return Exchange(headers: headers, ownHeaders: prepared.headers.count + (bearer == nil ? 0 : 1), body: delivery.body, result: result)
+    }
+
+    private func exchange(
+        _ sender: CurlTransport, _ loop: EventLoop, _ given: HTTPRequest, excerptBytes: Int = ResponseLimits.excerptBytes
+    ) -> HTTPResult {
+        var request = given
+        request.excerptBytes = excerptBytes
+        sender.start(request, nowMicroseconds: SystemClock.monotonicMicroseconds())
         var result: HTTPResult?
         while true {
             sender.drain { result = $0 }
-            if let result {
-                return Exchange(headers: headers, ownHeaders: prepared.headers.count, body: delivery.body, result: result)
-            }
+            if let result { return result }
             let now = SystemClock.monotonicMicroseconds()
             let wait = sender.nextDeadlineMicroseconds.map { max(0, Int(($0 - now + 999) / 1_000)) } ?? 1_000
             loop.wait(milliseconds: min(wait, 1_000)) { sender.handle($0, nowMicroseconds: SystemClock.monotonicMicroseconds()) }

@@ -14,6 +14,14 @@ final class CopiedBody: BodyBytes {
         storage.copyMemory(from: bytes)
         count = bytes.count
     }
+    convenience init(_ bytes: [UInt8]) {
+        self.init(count: bytes.count)
+        storage.copyBytes(from: bytes)
+    }
+    private init(count: Int) {
+        storage = .allocate(byteCount: max(1, count), alignment: 1)
+        self.count = count
+    }
     private let count: Int
     var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: storage[0..<count]) }
     deinit { storage.deallocate() }

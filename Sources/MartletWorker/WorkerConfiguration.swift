@@ -25,6 +25,9 @@ public struct WorkerConfiguration: Sendable {
     public var sessionTimeoutMilliseconds: Int64 = 45_000
     public var drainMilliseconds: Int64 = 25_000
     public var caBundlePath = "/etc/ssl/certs/ca-certificates.crt"
+    /// Certificates that are trusted besides.
+    public var extraAuthoritiesPath: String?
+    public var egressProxy: EgressProxy?
     /// All unfinished fan-out output of this worker, in bytes.
     public var fanOutBytesLimit = 32 << 20
     /// Partitions of the lane topics, as found by the start check.

@@ -21,6 +21,7 @@ enum DoctorCommand {
             Flag("resolve", "HOST", "look these names up, instead of some endpoints' hosts", repeated: true),
             Flag("input-topics", "TOPICS", "topics to fan out beside the events topic", repeated: true),
             Flag("ca-bundle", "FILE", "certificates that receivers are checked against", default: "/etc/ssl/certs/ca-certificates.crt"),
+            Settings.extraAuthorities, Settings.egressProxy,
             Settings.retryTiers, Settings.output,
         ] + Settings.urlRules + Settings.keys + Settings.connection,
         examples: [
@@ -49,13 +50,18 @@ enum DoctorCommand {
             do {
                 let rows = try EndpointCommands.store(arguments).load().values.sorted { $0.id < $1.id }
                 findings += endpoints(rows, rules, try Settings.keyRing(arguments))
-                findings += egress(hosts(rows, rules, arguments), rules)
+                if try Settings.egressProxy(arguments) != nil {
+                    findings.append(Finding(.unchecked, "dns", "hosts: the egress proxy resolves them, and must refuse private addresses"))
+                } else {
+                    findings += egress(hosts(rows, rules, arguments), rules)
+                }
             } catch {
                 findings.append(
                     Finding(.wrong, "endpoints", "the registry can't be read: \(error)", advice: "see what is said of topics and access"))
             }
         }
         findings.append(authorities(arguments.text("ca-bundle") ?? ""))
+        if let extra = try Settings.extraAuthorities(arguments) { findings.append(authorities(extra)) }
         print(findings, terminal, arguments)
         if isUnreachable { return 3 }
         let wrong = findings.filter { $0.level == .wrong }

@@ -20,6 +20,14 @@ enum EndpointFlags {
         Flag(
             "auth", "AUTH", "credentials of every request: basic:USER:PASSWORD, bearer:TOKEN, header:NAME:VALUE, or none",
             isCommaSeparated: false, secret: true),
+        Flag("oauth-token-url", "URL", "OAuth 2.0 client credentials: where access tokens come from"),
+        Flag("oauth-client-id", "ID", "OAuth 2.0: the client's id"),
+        Flag("oauth-client-secret", "SECRET", "OAuth 2.0: the client's secret", secret: true),
+        Flag("oauth-scope", "SCOPE", "OAuth 2.0: what the token is for, if the token endpoint wants to know"),
+        Flag("oauth-audience", "AUDIENCE", "OAuth 2.0: whom the token is for, if the token endpoint wants to know"),
+        Flag("tls-ca", "FILE", "PEM file with authorities that are trusted for this endpoint besides the worker's, or none"),
+        Flag("tls-certificate", "FILE", "PEM file with the client certificate and its chain, or none"),
+        Flag("tls-key", "FILE", "PEM file with the client certificate's key, without a passphrase"),
         Flag("header", "NAME:VALUE", "header of every request", repeated: true, isCommaSeparated: false, secret: true),
         Flag("body-format", "FORMAT", "shape of the body", default: "standard", choices: Endpoint.BodyFormat.allCases.map(\.rawValue)),
         Flag("schedule", "DELAYS", "delays between attempts", default: "5s,5m,30m,2h,5h,10h,14h,20h,24h", repeated: true),
@@ -68,6 +76,8 @@ enum EndpointFlags {
             }
             endpoint.auth = auth
         }
+        try applyOAuth(arguments, to: &endpoint)
+        try applyTLS(arguments, to: &endpoint)
         if arguments.isGiven("header") { endpoint.headers = try headers(arguments) }
         if let format = arguments.text("body-format").flatMap(Endpoint.BodyFormat.init) { endpoint.bodyFormat = format }
         if !arguments.list("schedule").isEmpty { endpoint.schedule = try schedule(arguments) }
@@ -92,6 +102,38 @@ enum EndpointFlags {
         if let limit = try arguments.integer("max-concurrency", in: 1...1_024) { endpoint.maxConcurrency = limit }
         if let ordering = arguments.text("ordering").flatMap(Endpoint.Ordering.init) { endpoint.ordering = ordering }
         if arguments.isGiven("trace") { endpoint.sendsTrace = arguments.isOn("trace") }
+    }
+
+    private static func applyOAuth(_ arguments: Arguments, to endpoint: inout Endpoint) throws {
+        let names = ["token-url", "client-id", "client-secret", "scope", "audience"]
+        guard names.contains(where: { arguments.isGiven("oauth-" + $0) }) else { return }
+        guard !arguments.isGiven("auth") else { throw UsageError("--auth and --oauth-... exclude each other") }
+        let old = endpoint.auth?.oauth
+        func needed(_ name: String, _ old: String?) throws -> String {
+            guard let text = arguments.text("oauth-" + name) ?? old else { throw UsageError("--oauth-\(name) is missing") }
+            return text
+        }
+        let secret = try arguments.text("oauth-client-secret").map { .plain($0) } ?? old?.secret ?? .plain(needed("client-secret", nil))
+        endpoint.auth = .oauth2(
+            OAuthClient(
+                tokenURL: try needed("token-url", old?.tokenURL), clientID: try needed("client-id", old?.clientID), secret: secret,
+                scope: arguments.text("oauth-scope") ?? old?.scope, audience: arguments.text("oauth-audience") ?? old?.audience))
+    }
+
+    private static func applyTLS(_ arguments: Arguments, to endpoint: inout Endpoint) throws {
+        var tls = endpoint.tls ?? EndpointTLS()
+        func file(_ name: String) throws -> String? {
+            guard let path = arguments.text(name), path != "none" else { return nil }
+            return try Files.read(path)
+        }
+        if arguments.isGiven("tls-ca") { tls.authorities = try file("tls-ca") }
+        if arguments.isGiven("tls-certificate") {
+            tls.certificate = try file("tls-certificate")
+            tls.key = try file("tls-key").map { .plain($0) }
+        } else if arguments.isGiven("tls-key") {
+            throw UsageError("--tls-key needs --tls-certificate")
+        }
+        endpoint.tls = tls.isEmpty ? nil : tls
     }
 
     private static func headers(_ arguments: Arguments) throws -> [Endpoint.StoredHeader] {

@@ -18,6 +18,7 @@ enum EndpointTestCommand {
             Flag("type", "TYPE", "event type of the test event", default: eventType),
             Flag("data", "JSON|@FILE|-", "data of the test event; a sentence unless given"),
             Flag("ca-bundle", "FILE", "certificates that the receiver is checked against", default: "/etc/ssl/certs/ca-certificates.crt"),
+            Settings.extraAuthorities, Settings.egressProxy,
             Flag("reveal-secret", "print the values of the endpoint's own headers, and of a static secret header"), Settings.output,
         ] + Settings.urlRules + Settings.keys + Settings.connection,
         positionals: [Positional("ID", "the endpoint's id")],
@@ -31,6 +32,8 @@ enum EndpointTestCommand {
         let prepared = PreparedEndpoint(endpoint, rules: rules)
         var transport = CurlTransport.Configuration(addresses: rules.addresses)
         transport.caBundlePath = arguments.text("ca-bundle") ?? transport.caBundlePath
+        transport.extraAuthoritiesPath = try Settings.extraAuthorities(arguments)
+        transport.proxy = try Settings.egressProxy(arguments)
         let event = try event(endpoint, arguments)
         guard let exchange = EndpointTrial(prepared, transport).send(event) else {
             throw CommandFailure(1, "'\(wanted)' can't be sent to: \(prepared.refusal ?? "")")

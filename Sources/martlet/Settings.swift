@@ -1,4 +1,5 @@
 internal import ArgumentParsing
+internal import Cryptography
 internal import Glibc
 internal import HTTPDelivery
 internal import JSON
@@ -47,6 +48,26 @@ enum Settings {
         Flag("allow-network", "CIDR", "opens an otherwise refused network, by its literal addresses", repeated: true),
         Flag("refuse-network", "CIDR", "refuses a network beside the built-in ones", repeated: true),
     ]
+
+    static let extraAuthorities = Flag("ca-file", "FILE", "PEM file with certificates that are trusted besides those of --ca-bundle")
+    static let egressProxy = Flag(
+        "egress-proxy", "URL",
+        "all requests go through it: http://HOST:PORT (CONNECT) or socks5://HOST:PORT; then the proxy must enforce which addresses may be reached",
+        secret: true)
+
+    static func extraAuthorities(_ arguments: Arguments) throws -> String? {
+        guard let path = arguments.text("ca-file") else { return nil }
+        guard let file = CertificateFile(path: path), file.certificates > 0 else {
+            throw UsageError("--ca-file: \(path) can't be read, or has no certificates in PEM")
+        }
+        return path
+    }
+
+    static func egressProxy(_ arguments: Arguments) throws -> EgressProxy? {
+        guard let text = arguments.text("egress-proxy") else { return nil }
+        // It may hold a password: not shown.
+        do { return try EgressProxy(text) } catch { throw UsageError("--egress-proxy: \(error)") }
+    }
 
     static let output = Flag(
         "output", short: "o", "FORMAT", "table for people, json for scripts", default: "table", choices: ["table", "json"])

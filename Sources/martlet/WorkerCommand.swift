@@ -36,6 +36,7 @@ enum WorkerCommand {
                 "at most so many starts of each tenant on this worker, shared out evenly to its lanes; inexact for the same reason"),
             Flag("max-in-flight", "N", "most requests at once, per lane", default: "4096"),
             Flag("ca-bundle", "FILE", "certificates that receivers are checked against", default: "/etc/ssl/certs/ca-certificates.crt"),
+            Settings.extraAuthorities, Settings.egressProxy,
         ] + Settings.urlRules + Settings.keys + Settings.connection,
         examples: [
             ("both roles, one process", "martlet worker -b localhost:9092"),
@@ -87,6 +88,8 @@ enum WorkerCommand {
         if let limit = try arguments.integer("max-in-flight", in: 1...100_000) { configuration.lane.inFlightLimit = limit }
         configuration.lane.memoryLimitBytes = max(16 << 20, (256 << 20) / configuration.lanes)
         configuration.caBundlePath = arguments.text("ca-bundle") ?? configuration.caBundlePath
+        configuration.extraAuthoritiesPath = try Settings.extraAuthorities(arguments)
+        configuration.egressProxy = try Settings.egressProxy(arguments)
         guard access(configuration.caBundlePath, R_OK) == 0 else {
             throw UsageError("--ca-bundle: cannot read \(configuration.caBundlePath)", hint: "install ca-certificates, or name your bundle")
         }

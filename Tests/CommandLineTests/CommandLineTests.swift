@@ -55,7 +55,7 @@ struct CommandLineTests {
             (["apply", "-f", "/nowhere.yaml", "-b", "127.0.0.1:1"], 2, "/nowhere.yaml"),
             (["listen", "--secret", "x"], 2, "whsec_"),
             (["dlq", "replay", "-b", "127.0.0.1:1"], 2, "--yes"),
-            (["dlq", "replay", "-b", "127.0.0.1:1", "--yes", "--rate", "5/m"], 2, "200/s"),
+            (["dlq", "replay", "-b", "127.0.0.1:1", "--yes", "--rate", "5/week"], 2, "200/s"),
             (["dlq", "list", "-b", "127.0.0.1:1", "--reason", "bad"], 2, "endpoint-deleted"),
             (["dlq", "list", "-b", "127.0.0.1:1", "--since", "2026-02-30"], 2, "2h for two hours ago"),
             (["dlq", "list", "-b", "127.0.0.1:1", "--status", "0"], 2, "100 to 599"),

@@ -5,13 +5,31 @@ import Synchronization
 /// A TCP server that answers each connection with fixed bytes, whatever was asked; then it keeps, closes or resets the connection.
 final class RawServer: Sendable {
     enum After: Sendable { case close, reset, keep }
+    /// What a connection does after a request's head has arrived.
+    enum Script: Sendable {
+        case once([UInt8])
+        case reset([UInt8])
+        /// The first bytes, and then a piece now and then, or again and again, for as long as somebody reads.
+        case drip([UInt8], then: [UInt8])
+        case flood([UInt8], then: [UInt8])
+    }
     private let listener: Int32
     let port: UInt16
     private let thread = Mutex<WorkerThread?>(nil)
     let connections = Atomic<Int>(0)
 
+    convenience init(_ script: Script) {
+        switch script {
+        case .once(let bytes): self.init([bytes])
+        case .reset(let bytes): self.init([bytes], after: .reset)
+        case .drip(let first, let piece): self.init([first], more: (piece, pauseMilliseconds: 50))
+        case .flood(let first, let piece):
+            self.init([first], more: (Array((0..<2_000).map { _ in piece }.joined()), pauseMilliseconds: 0))
+        }
+    }
+
     /// `answers` of the n-th connection, the last one repeated; each is sent after a request head has arrived.
-    init(_ answers: [[UInt8]], after: After = .close) {
+    init(_ answers: [[UInt8]], after: After = .close, more: (piece: [UInt8], pauseMilliseconds: Int)? = nil) {
         let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
@@ -26,11 +44,11 @@ final class RawServer: Sendable {
         listen(fd, 64)
         listener = fd
         port = UInt16(bigEndian: address.sin_port)
-        let made = WorkerThread("raw-server") { [self] in serve(answers, after) }
+        let made = WorkerThread("raw-server") { [self] in serve(answers, after, more) }
         thread.withLock { $0 = made }
     }
 
-    private func serve(_ answers: [[UInt8]], _ after: After) {
+    private func serve(_ answers: [[UInt8]], _ after: After, _ more: (piece: [UInt8], pauseMilliseconds: Int)?) {
         var open: [Int32] = []
         while true {
             let peer = accept(listener, nil, nil)
@@ -38,7 +56,8 @@ final class RawServer: Sendable {
             let number = connections.add(1, ordering: .relaxed).oldValue
             var buffer = [UInt8](repeating: 0, count: 65_536)
             var head: [UInt8] = []
-            while !head.contains(subsequence: [13, 10, 13, 10]) {
+            // The end of a request's head, or the first bytes of TLS.
+            while !head.contains(subsequence: [13, 10, 13, 10]), head.first != 22 {
                 let count = read(peer, &buffer, buffer.count)
                 guard count > 0 else { break }
                 head += buffer[0..<count]
@@ -49,6 +68,12 @@ final class RawServer: Sendable {
                 let count = answer.withUnsafeBytes { send(peer, $0.baseAddress! + sent, answer.count - sent, Int32(MSG_NOSIGNAL)) }
                 guard count > 0 else { break }
                 sent += count
+            }
+            // Bounded: the tests' own limits are far below.
+            let end = SystemClock.monotonicMilliseconds() + 5_000
+            while let more, SystemClock.monotonicMilliseconds() < end {
+                guard more.piece.withUnsafeBytes({ send(peer, $0.baseAddress!, $0.count, Int32(MSG_NOSIGNAL)) }) > 0 else { break }
+                if more.pauseMilliseconds > 0 { _ = WakeUp.sleep(milliseconds: more.pauseMilliseconds) }
             }
             switch after {
             case .keep: open.append(peer)

@@ -24,19 +24,23 @@ final class Bytes: BodyBytes {
     static func send(
         _ kind: Kind, _ urls: [String], body: String = "{}", headers: [HTTPHeader] = [],
         timeouts: Timeouts = Timeouts(connectMilliseconds: 2_000, totalMilliseconds: 3_000),
-        addresses: AddressPolicy = rules.addresses, sequential: Bool = false
+        addresses: AddressPolicy = rules.addresses, sequential: Bool = false, bundle: String = "/etc/ssl/certs/ca-certificates.crt",
+        extra: String? = nil, tls: [TLSIdentity?] = [nil], proxy: EgressProxy? = nil
     ) throws -> [HTTPResult] {
         let loop = EventLoop()
+        var configuration = CurlTransport.Configuration(addresses: addresses)
+        (configuration.caBundlePath, configuration.extraAuthoritiesPath, configuration.proxy) = (bundle, extra, proxy)
         let transport: any HTTPTransport =
             switch kind {
-            case .curl: CurlTransport(loop, tokens: 1 << 40, .init(addresses: addresses))
+            case .curl: CurlTransport(loop, tokens: 1 << 40, configuration)
             }
         var results: [HTTPResult] = []
         var next = 0
         func start() throws {
             let url = try EndpointURL(urls[next], rules: rules)
             transport.start(
-                HTTPRequest(token: UInt64(next), url: url, headers: headers, body: Bytes(body), timeouts: timeouts),
+                HTTPRequest(
+                    token: UInt64(next), url: url, headers: headers, body: Bytes(body), timeouts: timeouts, tls: tls[next % tls.count]),
                 nowMicroseconds: SystemClock.monotonicMicroseconds())
             next += 1
         }

@@ -33,6 +33,7 @@ import Testing
         try await Scenarios.replayingEndsWhenTheEndpointIsDisabledAgain(nil)
     }
     @Test func aNewerLetterIsNotRemoved() async throws { try await Scenarios.aNewerLetterIsNotRemoved(nil) }
+    @Test func accessTokensAreAskedForOnce() async throws { try await Scenarios.accessTokensAreAskedForOnce(nil) }
     @Test func aWrongClockHidesNoEvents() async throws { try await Scenarios.aWrongClockHidesNoEvents(nil) }
 }
 
@@ -67,6 +68,7 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
         try await Scenarios.replayingEndsWhenTheEndpointIsDisabledAgain(brokers)
     }
     @Test func aNewerLetterIsNotRemoved() async throws { try await Scenarios.aNewerLetterIsNotRemoved(brokers) }
+    @Test func accessTokensAreAskedForOnce() async throws { try await Scenarios.accessTokensAreAskedForOnce(brokers) }
     @Test func aWrongClockHidesNoEvents() async throws { try await Scenarios.aWrongClockHidesNoEvents(brokers) }
     @Test func anEventReplayGoesOnWhereItEnded() async throws { try await Scenarios.anEventReplayGoesOnWhereItEnded(brokers) }
 

@@ -1,8 +1,10 @@
 import Cryptography
 import Foundation
 import HTTPDelivery
+import HTTPServing
 import Kafka
 import Martlet
+import Synchronization
 import Testing
 
 @testable import MartletWorker
@@ -38,6 +40,57 @@ extension Scenarios {
             #expect(world.requests.count == 5)
             let letters = try world.letters()
             #expect(letters.allSatisfy { $0.reason == "parked" })
+        }
+    }
+    /// One token request however many deliveries wait; a receiver's 401 brings a new token; a failing token endpoint is the endpoint's failure.
+    static func accessTokensAreAskedForOnce(_ brokers: String?) async throws {
+        let asked = Atomic(0)
+        let isDown = Atomic(false)
+        let authorized = Mutex<[String: Int]>([:])
+        let tokens = try HTTPServer(.init(port: 0)) { request in
+            if isDown.load(ordering: .relaxed) { return .init(503) }
+            let number = asked.add(1, ordering: .relaxed).newValue
+            guard request.body == Array("grant_type=client_credentials&scope=hooks".utf8), request.header("authorization") == "Basic Y2xpZW50OnMzY3JldA=="
+            else { return .init(400) }
+            return .init(200, headers: [("content-type", "application/json")], body: #"{"access_token":"t\#(number)","token_type":"bearer","expires_in":3600}"#)
+        }
+        defer { tokens.stop() }
+        let receiver = try HTTPServer(.init(port: 0)) { request in
+            let bearer = request.header("authorization") ?? ""
+            // The first token is revoked after ten deliveries.
+            let count = authorized.withLock { counts in
+                counts[bearer, default: 0] += 1
+                return counts[bearer] ?? 0
+            }
+            guard bearer == "Bearer t1" && count <= 10 || bearer == "Bearer t2" else { return .init(401) }
+            return .init(200)
+        }
+        defer { receiver.stop() }
+        try await run(brokers) { world in
+            let endpoint = world.endpoint("ep_oauth") {
+                $0.url = "http://127.0.0.1:\(receiver.port)/"
+                $0.types = [.prefix("order")]
+                $0.auth = .oauth2(
+                    OAuthClient(
+                        tokenURL: "http://127.0.0.1:\(tokens.port)/token", clientID: "client", secret: .plain("s3cret"), scope: "hooks"))
+            }
+            var other = endpoint
+            (other.id, other.types, other.schedule) = ("ep_other", [.exact("other.made")], RetrySchedule(delaysMilliseconds: [100]) ?? .standard)
+            try world.register([endpoint, other])
+            try world.start()
+            try world.publish((0..<40).map { World.event("e\($0)") })
+            func delivered() -> Int {
+                authorized.withLock { min(10, $0["Bearer t1"] ?? 0) + ($0["Bearer t2"] ?? 0) }
+            }
+            try world.wait("all delivered") { delivered() == 40 }
+            #expect(asked.load(ordering: .relaxed) == 2)
+            // The next endpoint's token can't be had: its deliveries fail with that, and nothing is sent without.
+            isDown.store(true, ordering: .relaxed)
+            try world.publish([World.event("x", type: "other.made")])
+            try world.wait("it died") { try world.letters().count == 1 }
+            #expect(try world.letters()[0].headers["martlet-last-error"]?.contains("the token endpoint answered 503") == true)
+            #expect(world.stopWorker() == 0)
+            #expect(delivered() == 40 && authorized.withLock { $0[""] } == nil)
         }
     }
 }

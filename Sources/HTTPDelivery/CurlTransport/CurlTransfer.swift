@@ -1,10 +1,14 @@
 internal import CLibcurl
+internal import COpenSSL
 
 /// One easy handle and what it collects. Reused from request to request; libcurl's callbacks get its address and run on the transport's
 /// thread, inside a call into the multi handle.
 final class CurlTransfer {
     private let easy: UnsafeMutableRawPointer
     private let addresses: AddressPolicy
+    private let proxy: EgressProxy?
+    private let trust: TrustStores
+    private var errorText = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
     private var request: HTTPRequest?
     private var headerList: UnsafeMutablePointer<curl_slist>?
     private var resolveList: UnsafeMutablePointer<curl_slist>?
@@ -27,10 +31,11 @@ final class CurlTransfer {
         case address(String)
     }
 
-    init(_ configuration: CurlTransport.Configuration) {
+    init(_ configuration: CurlTransport.Configuration, _ trust: TrustStores) {
         guard let easy = curl_easy_init() else { fatalError("libcurl: out of memory") }
         self.easy = easy
-        addresses = configuration.addresses
+        (addresses, proxy, self.trust) = (configuration.addresses, configuration.proxy, trust)
+        errorText.initialize(repeating: 0, count: Int(CURL_ERROR_SIZE))
         let me = Unmanaged.passUnretained(self).toOpaque()
         martlet_setopt_pointer(easy, CURLOPT_PRIVATE, me)
         martlet_setopt_long(easy, CURLOPT_NOSIGNAL, 1)
@@ -39,8 +44,11 @@ final class CurlTransfer {
         martlet_setopt_pointer(easy, CURLOPT_PROTOCOLS_STR, "http,https")
         martlet_setopt_long(easy, CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1))
         // Proxy variables of the environment must not take requests round the address policy.
-        martlet_setopt_pointer(easy, CURLOPT_PROXY, "")
-        martlet_setopt_pointer(easy, CURLOPT_NOPROXY, "*")
+        martlet_setopt_pointer(easy, CURLOPT_PROXY, proxy?.text ?? "")
+        martlet_setopt_pointer(easy, CURLOPT_NOPROXY, proxy == nil ? "*" : "")
+        martlet_setopt_long(easy, CURLOPT_HTTPPROXYTUNNEL, 1)
+        martlet_setopt_long(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1)
+        martlet_setopt_pointer(easy, CURLOPT_ERRORBUFFER, errorText)
         martlet_setopt_long(easy, CURLOPT_MAXLIFETIME_CONN, 300)
         martlet_setopt_long(easy, CURLOPT_MAXAGE_CONN, 90)
         martlet_setopt_long(easy, CURLOPT_SSL_VERIFYPEER, 1)
@@ -48,7 +56,7 @@ final class CurlTransfer {
         martlet_setopt_long(easy, CURLOPT_SSLVERSION, Int(CURL_SSLVERSION_TLSv1_2))
         // With the default CApath the parsed store isn't kept, and each connection parses the bundle again (20 ms).
         martlet_setopt_pointer(easy, CURLOPT_CAPATH, nil)
-        martlet_setopt_pointer(easy, CURLOPT_CAINFO, configuration.caBundlePath)
+        martlet_setopt_pointer(easy, CURLOPT_CAINFO, trust.bundlePath)
         martlet_setopt_pointer(easy, CURLOPT_HEADERDATA, me)
         martlet_setopt_data(easy, CURLOPT_HEADERFUNCTION) { CurlTransfer.from($3)?.header($0, $1 * $2) ?? 0 }
         martlet_setopt_pointer(easy, CURLOPT_WRITEDATA, me)
@@ -67,6 +75,7 @@ final class CurlTransfer {
 
     deinit {
         curl_easy_cleanup(easy)
+        errorText.deallocate()
         curl_slist_free_all(headerList)
         curl_slist_free_all(resolveList)
     }
@@ -89,6 +98,7 @@ final class CurlTransfer {
         token = request.token
         (status, headerBytes, bodyBytes, retryAfter, cut, resolvedMicroseconds) = (nil, 0, 0, nil, nil, nil)
         excerpt.removeAll(keepingCapacity: true)
+        errorText[0] = 0
     }
 
     var resolveDeadlineMicroseconds: Int64 {
@@ -99,11 +109,14 @@ final class CurlTransfer {
     func attach(_ multi: UnsafeMutableRawPointer, _ vetted: [IPAddress], nowMicroseconds: Int64) -> Bool {
         guard let request else { return false }
         martlet_setopt_pointer(easy, CURLOPT_URL, request.url.description)
-        if case .name(let name) = request.url.host {
+        let list = vetted.map { $0.family == .v4 ? "\($0)" : "[\($0)]" }.joined(separator: ",")
+        if let proxy {
+            if IPAddress(proxy.host) == nil { resolveList = curl_slist_append(nil, "+\(proxy.host):\(proxy.port):\(list)") }
+        } else if case .name(let name) = request.url.host {
             resolvedMicroseconds = nowMicroseconds - startedMicroseconds
-            let list = vetted.map { $0.family == .v4 ? "\($0)" : "[\($0)]" }.joined(separator: ",")
             resolveList = curl_slist_append(nil, "+\(name):\(request.url.port):\(list)")
         }
+        setIdentity(request.tls)
         martlet_setopt_pointer(easy, CURLOPT_RESOLVE, resolveList)
         for header in request.headers {
             // An empty value would remove the header; a semicolon sends it empty.
@@ -123,6 +136,36 @@ final class CurlTransfer {
         return isAttached
     }
 
+    /// Authorities and client certificate go in as blobs: libcurl keeps a connection, and a session, for the same ones only.
+    private func setIdentity(_ identity: TLSIdentity?) {
+        func set(_ option: CURLoption, _ pem: [UInt8]?) {
+            guard let pem, !pem.isEmpty else {
+                martlet_setopt_blob(easy, option, nil, 0)
+                return
+            }
+            pem.withUnsafeBytes { _ = martlet_setopt_blob(easy, option, $0.baseAddress, $0.count) }
+        }
+        guard identity != nil || hasIdentity else { return }
+        hasIdentity = identity != nil
+        set(CURLOPT_CAINFO_BLOB, identity?.authorities)
+        set(CURLOPT_SSLCERT_BLOB, identity?.certificate)
+        set(CURLOPT_SSLKEY_BLOB, identity?.key)
+        martlet_setopt_pointer(easy, CURLOPT_SSL_CTX_DATA, Unmanaged.passUnretained(self).toOpaque())
+        guard let identity, !identity.authorities.isEmpty else {
+            martlet_setopt_tls(easy, nil)
+            return
+        }
+        // The blob holds the endpoint's own authorities only; the deployment's are trusted as well, from a store that is parsed once.
+        martlet_setopt_tls(easy) { _, context, me in
+            guard let transfer = CurlTransfer.from(me), let identity = transfer.request?.tls, let context,
+                let store = transfer.trust.store(for: identity)
+            else { return CURLE_SSL_CERTPROBLEM }
+            SSL_CTX_set1_cert_store(OpaquePointer(context), store)
+            return CURLE_OK
+        }
+    }
+    private var hasIdentity = false
+
     /// A place for the address of an empty body: libcurl takes a null pointer for "read the body from a callback".
     nonisolated(unsafe) private static let nothing = UnsafeMutablePointer<UInt8>.allocate(capacity: 1)
 
@@ -140,7 +183,8 @@ final class CurlTransfer {
 
     private func open(_ given: UnsafeMutablePointer<curl_sockaddr>) -> curl_socket_t {
         let address = withUnsafePointer(to: &given.pointee.addr) { IPAddress($0) }
-        guard let address, addresses.allows(address) else {
+        // Behind a proxy this is the proxy's address, which the operator chose.
+        guard proxy != nil || address.map(addresses.allows) == true else {
             cut = .address(address.map(String.init(describing:)) ?? "of an unknown family")
             return CURL_SOCKET_BAD
         }
@@ -148,6 +192,7 @@ final class CurlTransfer {
     }
 
     private func mayUse(_ text: String) -> Bool {
+        if proxy != nil { return true }
         if let address = IPAddress(text), addresses.allows(address) { return true }
         cut = .address(text)
         return false
@@ -171,7 +216,7 @@ final class CurlTransfer {
 
     private func body(_ bytes: UnsafeMutablePointer<CChar>?, _ count: Int) -> Int {
         let read = UnsafeRawBufferPointer(start: bytes, count: count)
-        excerpt += read.prefix(max(0, ResponseLimits.excerptBytes - excerpt.count))
+        excerpt += read.prefix(max(0, (request?.excerptBytes ?? 0) - excerpt.count))
         bodyBytes += count
         if bodyBytes > ResponseLimits.bodyBytes {
             cut = .body
@@ -215,9 +260,15 @@ final class CurlTransfer {
         case nil: break
         }
         let text = String(cString: curl_easy_strerror(code))
+        var tunnelStatus = 0
+        if proxy != nil { martlet_getinfo_long(easy, CURLINFO_HTTP_CONNECTCODE, &tunnelStatus) }
+        if tunnelStatus >= 300 { return (.connect, "the egress proxy answered \(tunnelStatus)") }
+        // With TLS 1.3 a receiver refuses the client's certificate, or its absence, only after the handshake.
+        if code != CURLE_OK, headerBytes == 0, String(cString: errorText).contains("alert") { return (.tls, String(cString: errorText)) }
         switch code {
         case CURLE_OK: return nil
-        case CURLE_COULDNT_RESOLVE_HOST: return (.dns, text)
+        case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY: return (.dns, text)
+        case CURLE_PROXY: return (.connect, "the egress proxy: \(errorText[0] == 0 ? text : String(cString: errorText))")
         case CURLE_COULDNT_CONNECT: return (.connect, text)
         case CURLE_OPERATION_TIMEDOUT: return (.timeout, text)
         case CURLE_SSL_CONNECT_ERROR, CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM, CURLE_SSL_CIPHER, CURLE_SSL_CACERT_BADFILE,

@@ -11,6 +11,9 @@ public final class CurlTransport: HTTPTransport {
         public var idlePool = 512
         /// PEM file with the certificates that are trusted.
         public var caBundlePath = "/etc/ssl/certs/ca-certificates.crt"
+        /// PEM file with certificates that are trusted besides.
+        public var extraAuthoritiesPath: String?
+        public var proxy: EgressProxy?
         public init(addresses: AddressPolicy = AddressPolicy()) { self.addresses = addresses }
     }
 
@@ -18,6 +21,7 @@ public final class CurlTransport: HTTPTransport {
     private let tokens: UInt64
     private let resolver: Resolver
     private let resolverTokens: UInt64
+    private let trust: TrustStores
     let configuration: Configuration
     private let multi: UnsafeMutableRawPointer
     private var transfers: [UInt64: CurlTransfer] = [:]
@@ -34,6 +38,7 @@ public final class CurlTransport: HTTPTransport {
         self.configuration = configuration
         resolverTokens = tokens + 1 << 32
         resolver = Resolver(loop, tokens: resolverTokens)
+        trust = TrustStores(bundlePath: configuration.caBundlePath, extraPath: configuration.extraAuthoritiesPath)
         _ = Self.libraryReady
         guard let multi = curl_multi_init() else { fatalError("libcurl: out of memory") }
         self.multi = multi
@@ -78,31 +83,50 @@ public final class CurlTransport: HTTPTransport {
 
     public func start(_ request: HTTPRequest, nowMicroseconds: Int64) {
         now = nowMicroseconds
-        let transfer = idle.popLast() ?? CurlTransfer(configuration)
+        let transfer = idle.popLast() ?? CurlTransfer(configuration, trust)
         transfer.prepare(request, startedMicroseconds: nowMicroseconds)
         transfers[request.token] = transfer
         switch request.url.host {
-        case .address(let address): connect(request.token, [address])
+        case .address(let address):
+            guard mayReach([address], request.token) else { return }
+            if let proxy = configuration.proxy { reach(proxy, request.token) } else { connect(request.token, [address]) }
         case .name(let name):
-            resolving.append(request.token)
-            resolver.resolve(name, nowMicroseconds: nowMicroseconds) { [weak self] answer in
-                guard let self, let place = resolving.firstIndex(of: request.token) else { return }
-                resolving.swapAt(place, resolving.count - 1)
-                resolving.removeLast()
-                switch answer {
-                case .addresses(let addresses): connect(request.token, addresses)
-                case .failed(let reason): finish(request.token, (.dns, "cannot resolve \(name): \(reason)"))
-                }
+            if let proxy = configuration.proxy { return reach(proxy, request.token) }
+            resolve(name, request.token) { [weak self] addresses in
+                guard let self, mayReach(addresses, request.token) else { return }
+                connect(request.token, addresses)
+            }
+        }
+    }
+
+    /// The proxy's address isn't subject to the policy: the operator chose it.
+    private func reach(_ proxy: EgressProxy, _ token: UInt64) {
+        if let address = IPAddress(proxy.host.filter { $0 != "[" && $0 != "]" }) { return connect(token, [address]) }
+        resolve(proxy.host, token) { [weak self] in self?.connect(token, $0) }
+    }
+
+    private func resolve(_ name: String, _ token: UInt64, _ body: @escaping ([IPAddress]) -> Void) {
+        resolving.append(token)
+        resolver.resolve(name, nowMicroseconds: now) { [weak self] answer in
+            guard let self, let place = resolving.firstIndex(of: token) else { return }
+            resolving.swapAt(place, resolving.count - 1)
+            resolving.removeLast()
+            switch answer {
+            case .addresses(let addresses): body(addresses)
+            case .failed(let reason): finish(token, (.dns, "cannot resolve \(name): \(reason)"))
             }
         }
     }
 
     /// Every address must be allowed: one refused address refuses the name.
+    private func mayReach(_ addresses: [IPAddress], _ token: UInt64) -> Bool {
+        guard let refused = addresses.first(where: { !configuration.addresses.allows($0) }) else { return true }
+        finish(token, (.refusedAddress, "the address \(refused) is refused by the address policy"))
+        return false
+    }
+
     private func connect(_ token: UInt64, _ addresses: [IPAddress]) {
         guard let transfer = transfers[token] else { return }
-        if let refused = addresses.first(where: { !configuration.addresses.allows($0) }) {
-            return finish(token, (.refusedAddress, "the address \(refused) is refused by the address policy"))
-        }
         guard transfer.attach(multi, addresses, nowMicroseconds: now) else {
             return finish(token, (.protocol, "libcurl refused the request"))
         }

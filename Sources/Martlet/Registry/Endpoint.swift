@@ -44,6 +44,7 @@ public struct Endpoint: Sendable, Equatable {
     public var secrets: [StoredSecret] = []
     public var signature = SignatureScheme.standard
     public var auth: Authentication?
+    public var tls: EndpointTLS?
     public var headers: [StoredHeader] = []
     public var bodyFormat = BodyFormat.standard
     public var schedule = RetrySchedule.standard
@@ -157,6 +158,9 @@ public final class PreparedEndpoint: Sendable {
     public let headers: [HTTPHeader]
     /// To tell hosts apart.
     public let hostHash: UInt64
+    public let tls: TLSIdentity?
+    /// How its access token is asked for; nil: it needs none.
+    public let tokenRequest: TokenRequest?
 
     /// `endpoint`: opened; what is still sealed counts as missing.
     public init(_ endpoint: Endpoint, rules: EndpointURL.Rules) {
@@ -164,6 +168,8 @@ public final class PreparedEndpoint: Sendable {
         headers =
             endpoint.headers.compactMap { header in header.text.plain.map { HTTPHeader(header.name, $0) } }
             + (endpoint.auth?.header.map { [$0] } ?? [])
+        tls = endpoint.tls?.identity
+        tokenRequest = endpoint.auth?.oauth.flatMap { TokenRequest($0, rules: rules) }
         signer = Signer(
             endpoint.secrets.compactMap { stored in
                 stored.text.plain.map { ($0, stored.expiresMilliseconds.map { $0 / 1_000 }) }
@@ -171,7 +177,7 @@ public final class PreparedEndpoint: Sendable {
         do throws(EndpointURL.Refusal) {
             url = try EndpointURL(endpoint.url, rules: rules)
             refusal =
-                HeaderRules.firstRefusal(headers)
+                HeaderRules.firstRefusal(headers) ?? endpoint.auth?.oauth?.refusal(rules: rules)
                 ?? (endpoint.keyIDs.isEmpty ? nil : "its secrets are sealed")
                 ?? (signer.isLasting ? nil : "the endpoint has no signing secret, or all of them expire: nothing is sent unsigned")
         } catch {

@@ -12,15 +12,11 @@ extension Endpoint {
     }
 
     static let knownFields: Set<String> = [
-        "v", "id", "tenant", "url", "description", "types", "state", "reason", "secrets", "signature", "auth", "headers", "bodyFormat",
+        "v", "id", "tenant", "url", "description", "types", "state", "reason", "secrets", "signature", "auth", "tls", "headers", "bodyFormat",
         "scheduleMs",
         "maxAgeMs", "timeoutsMs", "rate", "maxConcurrency", "ordering", "httpVersion", "transport", "sendsTrace", "createdMs", "updatedMs",
         "version",
     ]
-    /// Fields of the contract that this version doesn't act on. With a value they make a record unreadable here: acting without them
-    /// could reorder, or deliver without the receiver's authentication.
-    static let unsupportedFields: Set<String> = ["tls"]
-
     public init(json: JSONValue) throws(Invalid) {
         guard let members = json.members else { throw Invalid("endpoint", "expected an object, found \(json.kind)") }
         let fields = FieldReader(members)
@@ -32,9 +28,6 @@ extension Endpoint {
         }
         guard let url = try fields.string("url") else { throw Invalid("url", "is missing") }
         self.init(id: id, url: url)
-        for field in Self.unsupportedFields.sorted() where !(json[field] ?? .null).isNull {
-            throw Invalid(field, "isn't supported by this version")
-        }
         for (field, supported) in [("httpVersion", "1.1"), ("transport", "curl")] {
             if let value = try fields.string(field), value != supported {
                 throw Invalid(field, "'\(value)' isn't supported by this version; '\(supported)' is")
@@ -51,6 +44,7 @@ extension Endpoint {
             signature = scheme
         }
         if let object = json["auth"], !object.isNull { auth = try Authentication(json: object) }
+        if let object = json["tls"], !object.isNull { tls = try EndpointTLS(json: object) }
         description = try fields.string("description")
         if let types = try fields.strings("types") { self.types = try Self.patterns(types) }
         state = try fields.choice("state") ?? .enabled
@@ -145,7 +139,7 @@ extension Endpoint {
         if let refusal = HeaderRules.firstRefusal(headers.map { HTTPHeader($0.name, $0.text.plain ?? "") }) {
             throw Invalid("headers", refusal)
         }
-        if let refusal = auth?.refusal(beside: headers.map(\.name)) { throw Invalid("auth", refusal) }
+        if let refusal = auth?.refusal(beside: headers.map(\.name), rules: rules) { throw Invalid("auth", refusal) }
         if case .staticHeader(let name) = signature {
             if let refusal = HeaderRules.refusal(name: name, value: "") { throw Invalid("signature", refusal) }
             let others = headers.map(\.name) + (auth.map { [$0.headerName] } ?? [])
@@ -153,6 +147,7 @@ extension Endpoint {
                 throw Invalid("signature", "the header '\(name)' is given twice")
             }
         }
+        try tls?.validate()
         for plain in secrets.compactMap(\.text.plain) {
             if let refusal = signature.refusal(ofSecret: plain) { throw Invalid("secrets", refusal) }
         }
@@ -182,6 +177,7 @@ extension Endpoint {
         add("secrets", .array(secrets.map { $0.json(reveal: reveal || $0.id == only) }))
         add("signature", .string(signature.description))
         add("auth", auth?.json(reveal: reveal))
+        add("tls", tls.flatMap { $0.isEmpty ? nil : $0.json(reveal: reveal) })
         add("headers", .object(headers.map { .init($0.name, reveal ? $0.text.json : "***") }))
         add("bodyFormat", .string(bodyFormat.rawValue))
         add("scheduleMs", .array(schedule.delaysMilliseconds.map { .integer($0) }))

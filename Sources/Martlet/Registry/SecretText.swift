@@ -125,9 +125,10 @@ extension Endpoint {
         for index in secrets.indices { secrets[index].text = try change(secrets[index].text) }
         for index in headers.indices { headers[index].text = try change(headers[index].text) }
         if let secret = auth?.secret { auth?.secret = try change(secret) }
+        if let key = tls?.key { tls?.key = try change(key) }
     }
 
-    private var secretTexts: [SecretText] { secrets.map(\.text) + headers.map(\.text) + (auth.map { [$0.secret] } ?? []) }
+    private var secretTexts: [SecretText] { secrets.map(\.text) + headers.map(\.text) + (auth.map { [$0.secret] } ?? []) + (tls?.key.map { [$0] } ?? []) }
 
     /// With every secret in plain.
     public func opened(_ keys: KeyRing) throws(Invalid) -> Endpoint {

@@ -1,0 +1,82 @@
+internal import CLinux
+internal import COpenSSL
+internal import Glibc
+
+/// The trusted certificates of one thread: the deployment's, and for endpoints with authorities of their own both together. Parsing the
+/// bundle takes 20 ms, so it is done once.
+final class TrustStores {
+    /// What libcurl reads, and keeps: the bundle, or bundle and extra file together, in memory.
+    let bundlePath: String
+    private let memory: Int32
+    private var base: [OpaquePointer] = []
+    private var isLoaded = false
+    private var stores: [ObjectIdentifier: (identity: TLSIdentity, store: OpaquePointer)] = [:]
+    private static let storeLimit = 1_000
+
+    /// `extraPath`: authorities that are trusted besides, PEM.
+    init(bundlePath: String, extraPath: String?) {
+        guard let extraPath, let file = Self.joined([bundlePath, extraPath]) else {
+            (self.bundlePath, memory) = (bundlePath, -1)
+            return
+        }
+        (self.bundlePath, memory) = ("/proc/self/fd/\(file)", file)
+    }
+
+    deinit {
+        for certificate in base { X509_free(certificate) }
+        for entry in stores.values { X509_STORE_free(entry.store) }
+        if memory >= 0 { close(memory) }
+    }
+
+    private static func joined(_ paths: [String]) -> Int32? {
+        let file = martlet_memory_file()
+        guard file >= 0 else { return nil }
+        for path in paths {
+            let input = open(path, O_RDONLY | O_CLOEXEC)
+            guard input >= 0 else { continue }
+            defer { close(input) }
+            var chunk = [UInt8](repeating: 0, count: 65_536)
+            while true {
+                let count = read(input, &chunk, chunk.count)
+                guard count > 0, write(file, chunk, count) == count else { break }
+            }
+            _ = write(file, "\n", 1)
+        }
+        return file
+    }
+
+    /// nil: libcurl's own store is right.
+    func store(for identity: TLSIdentity) -> OpaquePointer? {
+        guard !identity.authorities.isEmpty else { return nil }
+        if let known = stores[ObjectIdentifier(identity)] { return known.store }
+        if stores.count >= Self.storeLimit {
+            for entry in stores.values { X509_STORE_free(entry.store) }
+            stores = [:]
+        }
+        if !isLoaded {
+            isLoaded = true
+            if let bio = BIO_new_file(bundlePath, "r") { base = Self.certificates(bio) }
+        }
+        guard let store = X509_STORE_new() else { return nil }
+        for certificate in base { X509_STORE_add_cert(store, certificate) }
+        let own = identity.authorities.withUnsafeBytes { BIO_new_mem_buf($0.baseAddress, Int32($0.count)) }.map(Self.certificates) ?? []
+        for certificate in own {
+            X509_STORE_add_cert(store, certificate)
+            X509_free(certificate)
+        }
+        ERR_clear_error()
+        stores[ObjectIdentifier(identity)] = (identity, store)
+        return store
+    }
+
+    /// Consumes `bio`.
+    private static func certificates(_ bio: OpaquePointer) -> [OpaquePointer] {
+        defer {
+            BIO_free(bio)
+            ERR_clear_error()
+        }
+        var found: [OpaquePointer] = []
+        while let certificate = martlet_read_certificate(bio) { found.append(certificate) }
+        return found
+    }
+}

@@ -1,0 +1,82 @@
+public import HTTPDelivery
+internal import JSON
+
+/// Access tokens of a lane's endpoints: one request at a time for each, however many deliveries wait for it.
+///
+/// | a token is | a delivery | becomes |
+/// |---|---|---|
+/// | absent | waits, and the token is asked for | asked for |
+/// | asked for | waits | held, or absent: then all that wait fail with the token endpoint's failure |
+/// | held | goes out with it | renewed in the last tenth of its life (30 s at least), absent when that is over, or the receiver answered 401 |
+/// | renewed | goes out with the old one | held |
+///
+/// Times are monotonic milliseconds. A later version of an endpoint asks anew.
+public struct AccessTokens {
+    public enum Answer: Sendable, Equatable {
+        case bearer(String, renew: Bool)
+        /// `ask`: nobody has asked yet.
+        case wait(ask: Bool)
+    }
+
+    private struct Entry {
+        var version: Int
+        var token: String?
+        var expires: Int64 = 0
+        var renewAt: Int64 = 0
+        var isAsked = false
+        var waiters: [UInt64] = []
+    }
+
+    /// A token whose answer doesn't say for how long it is valid.
+    static let defaultLifeSeconds: Int64 = 300
+    static let renewalMilliseconds: Int64 = 30_000
+    /// What is read of the answer.
+    public static let answerLimitBytes = 32_768
+    private var entries: [String: Entry] = [:]
+
+    public init() {}
+
+    public mutating func ask(_ endpointID: String, version: Int, waiter: UInt64, now: Int64) -> Answer {
+        var entry = entries[endpointID] ?? Entry(version: version)
+        if entry.version != version {
+            // What waits for the old one's answer goes on waiting for it.
+            (entry.version, entry.token) = (version, nil)
+        }
+        defer { entries[endpointID] = entry }
+        if let token = entry.token, now < entry.expires {
+            let renews = now >= entry.renewAt && !entry.isAsked
+            if renews { entry.isAsked = true }
+            return .bearer(token, renew: renews)
+        }
+        entry.waiters.append(waiter)
+        guard !entry.isAsked else { return .wait(ask: false) }
+        entry.isAsked = true
+        return .wait(ask: true)
+    }
+
+    /// The token endpoint's answer. Returns who waited for it, and why they can't go on; nil: they ask again, and get the token.
+    public mutating func answered(_ endpointID: String, _ result: HTTPResult, now: Int64) -> (waiters: [UInt64], failure: (ErrorClass, String)?) {
+        guard var entry = entries[endpointID], entry.isAsked else { return ([], nil) }
+        let waiters = entry.waiters
+        (entry.isAsked, entry.waiters) = (false, [])
+        defer { entries[endpointID] = entry }
+        if let error = result.error { return (waiters, (error.kind, "the token endpoint: \(error.text)")) }
+        guard let status = result.status, (200..<300).contains(status) else {
+            return (waiters, (.status, "the token endpoint answered \(result.status.map { String($0) } ?? "nothing")"))
+        }
+        guard let json = try? JSONValue.parse(result.excerpt), let token = json["access_token"]?.stringValue, !token.isEmpty,
+            token.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f })
+        else { return (waiters, (.protocol, "the token endpoint's answer has no access_token")) }
+        if let type = json["token_type"]?.stringValue, type.lowercased() != "bearer" {
+            return (waiters, (.protocol, "the token endpoint gave a token of type '\(type.prefix(32).filter(\.isASCII))', not Bearer"))
+        }
+        let seconds = json["expires_in"]?.intValue.map { Int64($0) } ?? json["expires_in"]?.stringValue.flatMap { Int64($0) }
+        let life = min(max(1, seconds ?? Self.defaultLifeSeconds), 365 * 86_400) * 1_000
+        (entry.token, entry.expires) = (token, now + life)
+        entry.renewAt = now + max(life - max(Self.renewalMilliseconds, life / 10), life / 2)
+        return (waiters, nil)
+    }
+
+    /// The receiver doesn't take it any more.
+    public mutating func refused(_ endpointID: String) { entries[endpointID]?.token = nil }
+}

@@ -1,0 +1,54 @@
+import Foundation
+import HTTPDelivery
+import HTTPServing
+import Synchronization
+import Testing
+
+/// Requests through a proxy: it resolves and reaches the receiver, whatever this machine knows of it.
+@Suite(.serialized) struct ProxyTests {
+    @Test(arguments: [
+        "", "proxy:3128", "https://proxy:3128", "http://proxy", "http://proxy:0", "http://proxy:70000", "socks4://p:1", "http://a b:1",
+        "http://proxy:3128/path",
+    ]) func otherForms(_ text: String) {
+        #expect(throws: EgressProxy.Malformed.self) { try EgressProxy(text) }
+    }
+
+    /// The request's own name never resolves here: only the proxy can have reached it. What isn't a number is its affair; what is one is
+    /// still refused here.
+    @Test(arguments: TransportConformanceTests.Kind.allCases) func goesThroughTheProxy(_ kind: TransportConformanceTests.Kind) throws {
+        let proxy = RawServer([Array("HTTP/1.1 200 Connected\r\n\r\nHTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n".utf8)], after: .keep)
+        defer { proxy.stop() }
+        let settings = try EgressProxy("http://127.0.0.1:\(proxy.port)")
+        let results = try TransportConformanceTests.send(
+            kind, ["http://receiver.martlet-test.net/hook"], timeouts: Timeouts(connectMilliseconds: 1_000, totalMilliseconds: 1_500),
+            addresses: AddressPolicy(), proxy: settings)
+        #expect(results[0].status == 204, "\(results[0])")
+        #expect(proxy.connections.load(ordering: .relaxed) == 1)
+        let refused = try TransportConformanceTests.send(
+            kind, ["http://127.0.0.1:8080/"], addresses: AddressPolicy(), proxy: settings)[0]
+        #expect(refused.error?.kind == .refusedAddress && proxy.connections.load(ordering: .relaxed) == 1)
+    }
+
+    @Test(arguments: TransportConformanceTests.Kind.allCases) func aProxyThatRefuses(_ kind: TransportConformanceTests.Kind) throws {
+        let proxy = RawServer([Array("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".utf8)])
+        defer { proxy.stop() }
+        let refused = try TransportConformanceTests.send(
+            kind, ["http://receiver.martlet-test.net/"], proxy: try EgressProxy("http://127.0.0.1:\(proxy.port)"))[0]
+        #expect(refused.error?.kind == .connect && refused.error?.text.contains("403") == true && refused.status == nil, "\(refused)")
+        let gone = RawServer([[]])
+        gone.stop()
+        let absent = try TransportConformanceTests.send(
+            kind, ["http://receiver.martlet-test.net/"], proxy: try EgressProxy("socks5://127.0.0.1:\(gone.port)"))[0]
+        #expect(absent.error?.kind == .connect, "\(absent)")
+    }
+
+    /// SOCKS5 as RFC 1928 has it, with the name left to the proxy.
+    @Test(arguments: TransportConformanceTests.Kind.allCases) func speaksSOCKS5(_ kind: TransportConformanceTests.Kind) throws {
+        let server = SOCKSServer(answer: Array("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".utf8))
+        defer { server.stop() }
+        let result = try TransportConformanceTests.send(
+            kind, ["http://receiver.martlet-test.net:8080/"], proxy: try EgressProxy("socks5://127.0.0.1:\(server.port)"))[0]
+        #expect(result.status == 200, "\(result)")
+        #expect(server.asked == "receiver.martlet-test.net:8080")
+    }
+}

@@ -1,0 +1,122 @@
+"""TLS servers with certificates of every kind, for tests: makes them with openssl in the folder that is given, starts all on loopback, prints
+a line `name port` for each and `ready`, and ends when its standard input does."""
+import http.server, os, ssl, subprocess, sys, threading
+
+os.chdir(sys.argv[1])
+
+
+def openssl(*words):
+    subprocess.run(["openssl", *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def authority(name):
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.pem",
+            "-days", "3650", "-subj", f"/CN=Martlet test {name}", "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-addext", "basicConstraints=critical,CA:TRUE")
+
+
+def certificate(name, ca, alternative, start="20200101000000Z", end="20490101000000Z"):
+    """openssl ca takes dates in the past."""
+    if not os.path.exists(f"{ca}.cnf"):
+        write(f"{ca}.index", "")
+        write(f"{ca}.serial", "01\n")
+        write(f"{ca}.cnf", f"[ca]\ndefault_ca=d\n[d]\ndatabase={ca}.index\nserial={ca}.serial\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n"
+              "unique_subject=no\n[p]\ncommonName=supplied\n")
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+    write(f"{name}.ext", f"subjectAltName={alternative}\nextendedKeyUsage=serverAuth,clientAuth\n")
+    openssl("ca", "-batch", "-config", f"{ca}.cnf", "-cert", f"{ca}.pem", "-keyfile", f"{ca}.key", "-in", f"{name}.csr", "-out", f"{name}.pem", "-notext",
+            "-extfile", f"{name}.ext", "-startdate", start, "-enddate", end)
+
+
+authority("trusted")
+authority("unknown")
+certificate("good", "trusted", "IP:127.0.0.1")
+certificate("expired", "trusted", "IP:127.0.0.1", end="20210101000000Z")
+certificate("wrong-name", "trusted", "DNS:other.example.com")
+certificate("foreign", "unknown", "IP:127.0.0.1")
+certificate("client", "trusted", "DNS:client")
+openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "self-signed.key", "-out", "self-signed.pem",
+        "-days", "30", "-subj", "/CN=self", "-addext", "subjectAltName=IP:127.0.0.1")
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        peer = self.connection.getpeercert()
+        name = dict(item[0] for item in peer["subject"])["commonName"] if peer else "-"
+        body = f"{name} {'resumed' if self.connection.session_reused else 'full'} {self.connection.version()}".encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        if "close" in self.path:
+            self.send_header("connection", "close")
+            self.close_connection = True
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, context):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.context = context
+
+    def finish_request(self, request, address):
+        # In the connection's own thread: a handshake that fails must not stop the others.
+        request.settimeout(10)
+        try:
+            connection = self.context.wrap_socket(request, server_side=True)
+        except OSError:
+            return
+        try:
+            self.RequestHandlerClass(connection, address, self)
+        except OSError:
+            pass
+        finally:
+            connection.close()
+
+    def handle_error(self, *_):
+        pass
+
+
+def serve(name, certificate, change=lambda context: None):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{certificate}.pem", f"{certificate}.key")
+    change(context)
+    server = Server(context)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(name, server.server_port, flush=True)
+
+
+def old(context):
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
+
+
+def wants_certificate(context):
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations("trusted.pem")
+
+
+def only_1_2(context):
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+
+for kind in ("good", "expired", "wrong-name", "self-signed"):
+    serve(kind, kind)
+serve("unknown-authority", "foreign")
+serve("tls-1.0", "good", old)
+serve("tls-1.2", "good", only_1_2)
+serve("client-certificate", "good", wants_certificate)
+serve("client-certificate-1.2", "good", lambda context: (wants_certificate(context), only_1_2(context)))
+print("ready", flush=True)
+sys.stdin.read()
