@@ -101,6 +101,7 @@ extension DeliveryLane {
         guard let item = items[Int(token.slot)], item.token == token, let url = prepared.url else { return }
         var headers = DeliveryRequest.headers(item.headers, to: prepared, body: item.body.bytes, nowSeconds: localWall / 1_000)
         if let bearer { headers.append(HTTPHeader("authorization", "Bearer " + bearer)) }
+        items[Int(token.slot)]?.bearer = bearer
         transport.start(
             HTTPRequest(
                 token: token.bits, url: url, headers: headers, body: item.body, timeouts: prepared.endpoint.timeouts, tls: prepared.tls),
@@ -112,7 +113,7 @@ extension DeliveryLane {
         if token.generation == 0 { return tokenAnswered(result) }
         guard let item = items[Int(token.slot)], item.token == token else { return }
         items[Int(token.slot)]?.lastResult = result
-        if result.status == 401, let id = item.startedAt?.endpoint.id { accessTokens.refused(id) }
+        if result.status == 401, let bearer = item.bearer { accessTokens.refused(item.headers.endpointID, bearer) }
         let (outcome, signal) = AttemptOutcome.classify(result, nowMilliseconds: now.wall)
         metrics.attemptDuration.observe(microseconds: Int(result.timings.total))
         if outcome == .delivered {

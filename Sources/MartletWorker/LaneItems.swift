@@ -38,6 +38,8 @@ struct LaneItem {
     var startedWall: Int64 = 0
     /// The endpoint as it was then.
     var startedAt: PreparedEndpoint?
+    /// The access token that it went out with.
+    var bearer: String?
     /// When its successor was handed to the producer.
     var producedWall: Int64 = 0
 }

@@ -41,7 +41,10 @@ struct AccessTokenTests {
         _ = tokens.answered("ep", Self.answer(#"{"access_token":"t1"}"#), now: 0)
         #expect(tokens.ask("ep", version: 2, waiter: 2, now: 1) == .wait(ask: true))
         _ = tokens.answered("ep", Self.answer(#"{"access_token":"t2"}"#), now: 1)
-        tokens.refused("ep")
+        // A late answer about the old one.
+        tokens.refused("ep", "t1")
+        #expect(tokens.ask("ep", version: 2, waiter: 3, now: 2) == .bearer("t2", renew: false))
+        tokens.refused("ep", "t2")
         #expect(tokens.ask("ep", version: 2, waiter: 3, now: 2) == .wait(ask: true))
     }
 

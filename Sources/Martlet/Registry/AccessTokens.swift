@@ -77,6 +77,8 @@ public struct AccessTokens {
         return (waiters, nil)
     }
 
-    /// The receiver doesn't take it any more.
-    public mutating func refused(_ endpointID: String) { entries[endpointID]?.token = nil }
+    /// The receiver doesn't take `bearer` any more. An answer that comes late says nothing of the token that has replaced it.
+    public mutating func refused(_ endpointID: String, _ bearer: String) {
+        if entries[endpointID]?.token == bearer { entries[endpointID]?.token = nil }
+    }
 }
