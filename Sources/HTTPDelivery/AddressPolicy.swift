@@ -26,6 +26,7 @@ public struct AddressPolicy: Sendable {
     public func allows(_ given: IPAddress) -> Bool {
         let address = given.unmapped
         if refused.contains(where: { $0.contains(address) }) { return false }
+        if let embedded = address.behindNAT64 { return allowed.contains { $0.contains(address) } && allows(embedded) }
         if allowed.contains(where: { $0.contains(address) }) { return true }
         if own.contains(address) { return false }
         switch address.family {

@@ -21,6 +21,11 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
         family == .v6 && high == 0 && low >> 32 == 0xffff ? IPAddress(v4: UInt32(truncatingIfNeeded: low)) : self
     }
 
+    /// The IPv4 address that a NAT64 gateway reaches for one in 64:ff9b::/96 (RFC 6052); nil for any other.
+    public var behindNAT64: IPAddress? {
+        family == .v6 && high == 0x0064_ff9b_0000_0000 && low >> 32 == 0 ? IPAddress(v4: UInt32(truncatingIfNeeded: low)) : nil
+    }
+
     private static func parseV4(_ text: [UInt8]) -> UInt32? {
         let parts = text.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
         guard parts.count == 4 else { return nil }

@@ -22,7 +22,8 @@ public final class Resolver {
     private var now: Int64 = 0
 
     /// Descriptors are watched with `tokens + fd`.
-    public init(_ loop: EventLoop, tokens: UInt64) {
+    /// `servers`: `ADDRESS:PORT`, comma-separated, instead of the system's.
+    public init(_ loop: EventLoop, tokens: UInt64, servers: String? = nil) {
         self.loop = loop
         self.tokens = tokens
         _ = Self.libraryReady
@@ -36,6 +37,7 @@ public final class Resolver {
         options.sock_state_cb_data = Unmanaged.passUnretained(self).toOpaque()
         let mask = ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB
         ares_init_options(&channel, &options, Int32(mask))
+        if let channel, let servers { ares_set_servers_ports_csv(channel, servers) }
     }
 
     deinit { if let channel { ares_destroy(channel) } }

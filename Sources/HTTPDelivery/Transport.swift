@@ -86,6 +86,8 @@ public struct HTTPResult: Sendable {
 public protocol HTTPTransport: AnyObject {
     /// Takes a request; its result comes from `drain`, also when it can't even be started.
     func start(_ request: HTTPRequest, nowMicroseconds: Int64)
+    /// From now on, for what is in flight and for kept connections, too.
+    func setAddressPolicy(_ policy: AddressPolicy)
     /// Ends a request early; its result (`cancelled`) still comes. Unknown tokens are ignored.
     func cancel(_ token: UInt64)
     /// Ends all requests early and lets go of their bodies.

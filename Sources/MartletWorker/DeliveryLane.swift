@@ -64,6 +64,8 @@ final class DeliveryLane {
     private var restoring: Set<Int32> = []
     private var commits: [StreamID: LaneStateMachine.Commit] = [:]
     private var lastSlowTasks: Int64 = 0
+    private var addresses: AddressPolicy
+    private var lastOwnAddresses: Int64 = 0
     var hasMoreToRead = false
     var now = LaneTime(monotonic: 0, wall: 0)
 
@@ -86,7 +88,8 @@ final class DeliveryLane {
         options.prefetchKilobytes = configuration.prefetchKilobytes(topicsPerPartition: laneTopics.count + 1)
         member = try GroupMember(configuration.kafka, options)
         producer = try Producer(configuration.kafka)
-        var transportConfiguration = CurlTransport.Configuration(addresses: configuration.urlRules.addresses)
+        addresses = configuration.urlRules.addresses
+        var transportConfiguration = CurlTransport.Configuration(addresses: addresses)
         transportConfiguration.inFlightLimit = settings.inFlightLimit
         transportConfiguration.caBundlePath = configuration.caBundlePath
         transportConfiguration.extraAuthoritiesPath = configuration.extraAuthoritiesPath
@@ -167,6 +170,7 @@ final class DeliveryLane {
         lastSlowTasks = now.monotonic
         member.wakeAll()
         publishEvents()
+        refreshOwnAddresses()
         metrics.isEgressBroken.set(core.isEgressBroken ? 1 : 0)
         metrics.heldEndpoints.set(core.heldEndpoints)
         metrics.clockAhead.set(Int(clock.aheadMilliseconds))
@@ -185,6 +189,16 @@ final class DeliveryLane {
             lags[at] = max(0, end - position)
         }
         metrics.lag.set(lags)
+    }
+
+    /// The host's interfaces may come and go; once a minute is what a new one waits.
+    private func refreshOwnAddresses() {
+        guard !addresses.own.isEmpty, now.monotonic - lastOwnAddresses >= 60_000 else { return }
+        lastOwnAddresses = now.monotonic
+        let found = AddressPolicy(allowed: addresses.allowed, refused: addresses.refused, own: IPAddress.ofThisHost())
+        guard found.own != addresses.own else { return }
+        addresses = found
+        transport.setAddressPolicy(found)
     }
 
     // MARK: the group

@@ -42,6 +42,14 @@ struct AddressTests {
         #expect(!policy.allows(try #require(IPAddress("10.0.0.1"))))
     }
 
+    /// NAT64 reaches IPv4: opened by an operator, what lies behind is still judged.
+    @Test func behindNAT64TheIPv4AddressIsJudged() throws {
+        let (good, bad) = (try #require(IPAddress("64:ff9b::8.8.8.8")), try #require(IPAddress("64:ff9b::169.254.169.254")))
+        #expect(!AddressPolicy().allows(good) && !AddressPolicy().allows(bad))
+        let open = AddressPolicy(allowed: [try #require(Network("64:ff9b::/96"))])
+        #expect(open.allows(good) && !open.allows(bad))
+    }
+
     @Test func theHostsOwnAddressesAreRefusedWhateverTheirRange() throws {
         let (own, mapped) = (try #require(IPAddress("8.8.8.8")), try #require(IPAddress("::ffff:8.8.8.8")))
         let policy = AddressPolicy(own: [own])

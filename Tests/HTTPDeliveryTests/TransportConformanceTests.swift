@@ -25,11 +25,13 @@ final class Bytes: BodyBytes {
         _ kind: Kind, _ urls: [String], body: String = "{}", headers: [HTTPHeader] = [],
         timeouts: Timeouts = Timeouts(connectMilliseconds: 2_000, totalMilliseconds: 3_000),
         addresses: AddressPolicy = rules.addresses, sequential: Bool = false, bundle: String = "/etc/ssl/certs/ca-certificates.crt",
-        extra: String? = nil, tls: [TLSIdentity?] = [nil], proxy: EgressProxy? = nil
+        extra: String? = nil, tls: [TLSIdentity?] = [nil], proxy: EgressProxy? = nil, nameServers: String? = nil,
+        rules: EndpointURL.Rules = rules, between: (any HTTPTransport, Int) -> Void = { _, _ in }
     ) throws -> [HTTPResult] {
         let loop = EventLoop()
         var configuration = CurlTransport.Configuration(addresses: addresses)
         (configuration.caBundlePath, configuration.extraAuthoritiesPath, configuration.proxy) = (bundle, extra, proxy)
+        configuration.nameServers = nameServers
         let transport: any HTTPTransport =
             switch kind {
             case .curl: CurlTransport(loop, tokens: 1 << 40, configuration)
@@ -52,6 +54,7 @@ final class Bytes: BodyBytes {
             transport.advance(nowMicroseconds: SystemClock.monotonicMicroseconds())
             let before = results.count
             transport.drain { results.append($0) }
+            if results.count > before { between(transport, results.count) }
             if sequential, results.count > before, next < urls.count { try start() }
         }
         return results.sorted { $0.token < $1.token }

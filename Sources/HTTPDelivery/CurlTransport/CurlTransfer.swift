@@ -5,7 +5,7 @@ internal import COpenSSL
 /// thread, inside a call into the multi handle.
 final class CurlTransfer {
     private let easy: UnsafeMutableRawPointer
-    private let addresses: AddressPolicy
+    var addresses: AddressPolicy
     private let proxy: EgressProxy?
     private let trust: TrustStores
     private var errorText = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
@@ -104,6 +104,14 @@ final class CurlTransfer {
     var resolveDeadlineMicroseconds: Int64 {
         let limit = min(request?.timeouts.totalMilliseconds ?? 0, Int64(Resolver.lookupTimeoutMilliseconds))
         return startedMicroseconds + limit * 1_000
+    }
+
+    /// libcurl sends what it is given: a line's end in a header would begin another one.
+    var hasSafeHeaders: Bool {
+        request?.headers.allSatisfy { header in
+            header.name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f && $0 != UInt8(ascii: ":") }
+                && header.value.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7f || $0 == 0x09 }
+        } ?? false
     }
 
     func attach(_ multi: UnsafeMutableRawPointer, _ vetted: [IPAddress], nowMicroseconds: Int64) -> Bool {

@@ -14,6 +14,8 @@ public final class CurlTransport: HTTPTransport {
         /// PEM file with certificates that are trusted besides.
         public var extraAuthoritiesPath: String?
         public var proxy: EgressProxy?
+        /// Name servers (`ADDRESS:PORT`, comma-separated) instead of the system's.
+        public var nameServers: String?
         public init(addresses: AddressPolicy = AddressPolicy()) { self.addresses = addresses }
     }
 
@@ -22,7 +24,7 @@ public final class CurlTransport: HTTPTransport {
     private let resolver: Resolver
     private let resolverTokens: UInt64
     private let trust: TrustStores
-    let configuration: Configuration
+    private(set) var configuration: Configuration
     private let multi: UnsafeMutableRawPointer
     private var transfers: [UInt64: CurlTransfer] = [:]
     private var resolving: [UInt64] = []
@@ -37,7 +39,7 @@ public final class CurlTransport: HTTPTransport {
         self.tokens = tokens
         self.configuration = configuration
         resolverTokens = tokens + 1 << 32
-        resolver = Resolver(loop, tokens: resolverTokens)
+        resolver = Resolver(loop, tokens: resolverTokens, servers: configuration.nameServers)
         trust = TrustStores(bundlePath: configuration.caBundlePath, extraPath: configuration.extraAuthoritiesPath)
         _ = Self.libraryReady
         guard let multi = curl_multi_init() else { fatalError("libcurl: out of memory") }
@@ -77,6 +79,12 @@ public final class CurlTransport: HTTPTransport {
         case CURL_POLL_INOUT: loop.watch(fd, for: [.readable, .writable], token: tokens + UInt64(fd))
         default: loop.forget(fd)
         }
+    }
+
+    public func setAddressPolicy(_ policy: AddressPolicy) {
+        configuration.addresses = policy
+        for transfer in transfers.values { transfer.addresses = policy }
+        for transfer in idle { transfer.addresses = policy }
     }
 
     public var inFlight: Int { transfers.count + finished.count }
@@ -127,6 +135,7 @@ public final class CurlTransport: HTTPTransport {
 
     private func connect(_ token: UInt64, _ addresses: [IPAddress]) {
         guard let transfer = transfers[token] else { return }
+        guard transfer.hasSafeHeaders else { return finish(token, (.protocol, "a header has a control character")) }
         guard transfer.attach(multi, addresses, nowMicroseconds: now) else {
             return finish(token, (.protocol, "libcurl refused the request"))
         }
