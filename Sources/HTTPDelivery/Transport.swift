@@ -90,6 +90,8 @@ public protocol HTTPTransport: AnyObject {
     func setAddressPolicy(_ policy: AddressPolicy)
     /// Ends a request early; its result (`cancelled`) still comes. Unknown tokens are ignored.
     func cancel(_ token: UInt64)
+    /// Ends those requests early of which no byte is written yet.
+    func cancelUnsent()
     /// Ends all requests early and lets go of their bodies.
     func cancelAll()
     /// A descriptor with one of this transport's tokens is ready.

@@ -13,6 +13,19 @@ extension Simulation {
     private static let rateIntervalMilliseconds: Int64 = 200
     private static let rateBurst = 2
 
+    /// Records that retention removed below `start` and that the committed holds of the partition say aren't delivered.
+    mutating func lostUnderHolds(_ id: Int, _ stream: StreamID, below start: Int64) -> Int64 {
+        guard let committed = log[stream].committed, let holds = try? CommitMetadata.decode(committed.metadata, committed: committed.offset).metadata.holds
+        else { return 0 }
+        let gone = log.lanesRemoved(stream).filter { record in
+            guard record.delivery >= 0, record.offset < start, succeeded[record.delivery] == nil, log.deadLetters[record.delivery] == nil,
+                log.lastSequence[record.delivery] == record.sequence, let hold = holds[endpoints[record.delivery % 100].hash]
+            else { return false }
+            return record.offset >= hold.offset && countedLost.insert(record.delivery).inserted
+        }
+        return Int64(gone.count)
+    }
+
     // MARK: starts
 
     mutating func checkStart(

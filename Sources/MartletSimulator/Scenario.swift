@@ -42,7 +42,7 @@ public struct Scenario: Sendable, Equatable {
         egress = one([0, 0, 0, 0, 1]) == 1
         isCalm = one([0, 0, 0, 0, 0, 0, 0, 1]) == 1
         replays = one([0, 1]) == 1
-        if egress { (endpoints, events, strictPercent) = (8, 40, 0) }
+        if egress { (endpoints, events, strictPercent) = (8, 40, one([0, 25, 100])) }
         if isCalm { (faults, edits, retention, egress, skewMilliseconds) = (0, false, false, false, 0) }
     }
 }

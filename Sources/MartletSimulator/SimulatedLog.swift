@@ -131,6 +131,11 @@ struct SimulatedLog {
         return lanes[place].records[first..<lanes[place].removed]
     }
 
+    /// What retention has removed of it.
+    func lanesRemoved(_ stream: StreamID) -> ArraySlice<SimulatedRecord> {
+        lanes[index(stream)].records.prefix(lanes[index(stream)].removed)
+    }
+
     /// The records at or above `offset`.
     func records(_ stream: StreamID, from offset: Int64) -> ArraySlice<SimulatedRecord> {
         let records = lanes[index(stream)].records

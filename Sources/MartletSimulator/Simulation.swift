@@ -90,6 +90,8 @@ public struct Simulation {
     /// Of each event.
     var publishedAt: [(at: Int64, partition: Int)] = []
     var job: ReplayJob?
+    /// Deliveries that were lost under a hold, once that was noticed.
+    var countedLost: Set<Int> = []
     /// Deliveries that an operator sent again: they promise no order.
     var replayed: Set<Int> = []
     /// How often each record was delivered or carried on, and how many disturbances there had been when it was first read.
@@ -300,15 +302,16 @@ public struct Simulation {
                 violate("own metadata can't be read: \(error)")
             }
             worker.eventPositions[Int(partition)] = start?.offset ?? log.events[Int(partition)].start
+            // What stands there counts from now on, whenever it is read.
             for record in log.health[Int(partition)] {
-                worker.core.healthRead(record, partition: partition, isRestoring: true)
                 guard let number = endpoints.firstIndex(where: { $0.id == record.endpointID }) else { continue }
                 worker.endpoints[number, default: EndpointWatch()].openUntil =
                     record.breaker == .closed ? nil : record.openUntilMilliseconds - worker.clockError
                 worker.endpoints[number]?.disabledVersion = record.disabled?.endpointVersion
             }
-            worker.healthPositions[partition] = log.health[Int(partition)].count
+            worker.healthPositions[partition] = 0
         }
+        worker.core.beginRestoring(partitions)
     }
 
     func with(_ id: Int, _ body: (SimulatedWorker, Int64) -> Void) { if let worker = workers[id] { body(worker, now) } }

@@ -102,10 +102,13 @@ extension Simulation {
         for partition in workers[id]?.partitions ?? [] {
             let records = log.health[Int(partition)]
             let from = workers[id]?.healthPositions[partition] ?? records.count
-            guard from < records.count else { continue }
+            // A few at a time; the end is met when nothing more is there.
+            let to = isSettling || scenario.isCalm ? records.count : min(records.count, from + Int.random(in: 0...20, using: &generator))
             with(id) { worker, _ in
-                for record in records[from...] { worker.core.healthRead(record, partition: partition, isRestoring: false) }
-                worker.healthPositions[partition] = records.count
+                let isRestoring = worker.core.isRestoring(partition)
+                for record in records[min(from, to)..<to] { worker.core.healthRead(record, partition: partition, isRestoring: isRestoring) }
+                worker.healthPositions[partition] = to
+                if to == records.count { worker.core.restored(partition) }
             }
         }
     }
@@ -190,7 +193,10 @@ extension Simulation {
         guard let reading = workers[id]?.readingAgain else { return }
         if reading.position < log[reading.stream].start {
             let start = log[reading.stream].start
-            with(id) { worker, _ in _ = worker.core.readAgainLost(reading.stream, below: start) }
+            var lost: (holds: Int, records: Int64) = (0, 0)
+            let gone = lostUnderHolds(id, reading.stream, below: start)
+            with(id) { worker, _ in lost = worker.core.readAgainLost(reading.stream, below: start) }
+            if lost.records < gone { violate("\(gone) records of \(reading.stream) are lost under holds, and \(lost.records) are counted") }
             return execute(id)
         }
         var budget = 8

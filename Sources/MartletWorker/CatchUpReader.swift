@@ -70,10 +70,11 @@ extension DeliveryLane {
 
     private func goOnAfterLossOfHeld(_ stream: StreamID, _ at: TopicPartition) {
         guard let low = try? catchUp?.watermarks(at)?.low else { return core.readAgainFailed() }
-        let holds = core.readAgainLost(stream, below: low)
-        metrics.recordsExpired.add(holds)
+        let lost = core.readAgainLost(stream, below: low)
+        metrics.recordsExpired.add(Int(lost.records))
         log.error(
             "retention removed records of ordered endpoints before they were delivered: they are lost",
-            ["topic": .string(at.topic), "partition": .integer(at.partition), "endpoints": .integer(holds), "continues": .integer(low)])
+            ["topic": .string(at.topic), "partition": .integer(at.partition), "endpoints": .integer(lost.holds),
+                "atMost": .integer(lost.records), "continues": .integer(low)])
     }
 }

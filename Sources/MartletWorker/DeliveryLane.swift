@@ -60,8 +60,6 @@ final class DeliveryLane {
     /// After a refused commit the next one waits a moment.
     private var nextCommit: Int64 = 0
     private var revoking: (streams: [StreamID], deadline: Int64, isCommitted: Bool, isLost: Bool)?
-    /// Partitions whose health is still being read: nothing else of them is.
-    private var restoring: Set<Int32> = []
     private var commits: [StreamID: LaneStateMachine.Commit] = [:]
     private var lastSlowTasks: Int64 = 0
     private var addresses: AddressPolicy
@@ -145,6 +143,8 @@ final class DeliveryLane {
         core.advance(to: now)
         readInbox()
         serveGroup()
+        // What isn't on the wire yet would be an attempt without a lease.
+        if !core.hasLease, core.inFlight > 0 { transport.cancelUnsent() }
         let micros = SystemClock.monotonicMicroseconds()
         for event in ready { transport.handle(event, nowMicroseconds: micros) }
         transport.advance(nowMicroseconds: micros)
@@ -269,7 +269,7 @@ final class DeliveryLane {
         let health = partitions.filter { !refused.contains($0) }.map {
             PartitionOffset(TopicPartition(configuration.topics.health, $0), offset: nil)
         }
-        restoring = Set(health.map(\.at.partition))
+        core.beginRestoring(health.map(\.at.partition))
         try member.assign(health + starts.filter { !refused.contains($0.at.partition) })
         metrics.assignedPartitions.set(health.count)
         log.info("partitions assigned", ["partitions": .string(Self.ranges(partitions))])
@@ -300,7 +300,6 @@ final class DeliveryLane {
         guard isOver || !member.isCommitting else { return }
         revoking = nil
         core.disown(state.streams)
-        restoring = []
         member.unassign()
         metrics.assignedPartitions.set(0)
         metrics.lag.set([:])
@@ -342,7 +341,7 @@ final class DeliveryLane {
         guard revoking == nil else { return false }
         return member.read(limit: Self.turnReadLimit) { at in
             if at.topic == configuration.topics.health { return 64 }
-            guard !restoring.contains(at.partition), let stream = stream(at) else { return 0 }
+            guard let stream = stream(at) else { return 0 }
             // Heads that aren't due stay in memory: few at a time.
             return stream.topic < 2 ? core.readBudget(stream) : min(16, core.readBudget(stream))
         } _: { at, event in
@@ -360,8 +359,8 @@ final class DeliveryLane {
         switch event {
         case .message(let message):
             guard let value = message.value, let json = try? JSONValue.parse(value), let record = HealthRecord(json: json) else { return }
-            core.healthRead(record, partition: partition, isRestoring: restoring.contains(partition))
-        case .end: restoring.remove(partition)
+            core.healthRead(record, partition: partition, isRestoring: core.isRestoring(partition))
+        case .end: core.restored(partition)
         case .outOfRange:
             let at = TopicPartition(configuration.topics.health, partition)
             log.warning("health topic was cut while it was read; reading from its start", ["partition": .integer(partition)])
@@ -401,7 +400,9 @@ final class DeliveryLane {
 
     private func finish(isDrained: Bool) -> End {
         _ = producer.flush(milliseconds: 5_000) { report($0) }
+        core.publishHealthAgain()
         execute()
+        _ = producer.flush(milliseconds: 1_000) { report($0) }
         let isCommitted = member.leave(
             mustAnswer: revoking != nil || pendingAssignment != nil, isLost: revoking?.isLost ?? false, log
         ) { [self] in offsets(core.commits(of: core.ownedStreams, onlyChanged: false)) }

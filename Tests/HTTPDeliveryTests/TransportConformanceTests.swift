@@ -26,7 +26,8 @@ final class Bytes: BodyBytes {
         timeouts: Timeouts = Timeouts(connectMilliseconds: 2_000, totalMilliseconds: 3_000),
         addresses: AddressPolicy = rules.addresses, sequential: Bool = false, bundle: String = "/etc/ssl/certs/ca-certificates.crt",
         extra: String? = nil, tls: [TLSIdentity?] = [nil], proxy: EgressProxy? = nil, nameServers: String? = nil,
-        rules: EndpointURL.Rules = rules, between: (any HTTPTransport, Int) -> Void = { _, _ in }
+        rules: EndpointURL.Rules = rules, between: (any HTTPTransport, Int) -> Void = { _, _ in },
+        whileWaiting: (any HTTPTransport) -> Void = { _ in }
     ) throws -> [HTTPResult] {
         let loop = EventLoop()
         var configuration = CurlTransport.Configuration(addresses: addresses)
@@ -50,6 +51,7 @@ final class Bytes: BodyBytes {
         while results.count < urls.count {
             let now = SystemClock.monotonicMicroseconds()
             let wait = transport.nextDeadlineMicroseconds.map { max(0, Int(($0 - now + 999) / 1_000)) } ?? 1_000
+            whileWaiting(transport)
             loop.wait(milliseconds: min(wait, 1_000)) { transport.handle($0, nowMicroseconds: SystemClock.monotonicMicroseconds()) }
             transport.advance(nowMicroseconds: SystemClock.monotonicMicroseconds())
             let before = results.count
@@ -169,6 +171,22 @@ final class Bytes: BodyBytes {
         let server = RawServer([[]])
         server.stop()
         #expect(try Self.send(kind, ["http://127.0.0.1:\(server.port)/"])[0].error?.kind == .connect)
+    }
+
+    /// A connection that nobody takes is a failure to connect, not of a receiver that is slow; and what isn't on the wire yet can be
+    /// taken back, while what is goes on.
+    @Test(arguments: Kind.allCases) func connectionsThatNobodyTakes(_ kind: Kind) throws {
+        let full = FullListener()
+        defer { full.stop() }
+        let url = "http://127.0.0.1:\(full.port)/"
+        let late = try Self.send(kind, [url], timeouts: Timeouts(connectMilliseconds: 300, totalMilliseconds: 900))[0]
+        #expect(late.error?.kind == .connect, "\(late)")
+        let hanging = RawServer([[]], after: .keep)
+        let results = try Self.send(
+            kind, [url, "http://127.0.0.1:\(hanging.port)/"], timeouts: Timeouts(connectMilliseconds: 600, totalMilliseconds: 900),
+            whileWaiting: { transport in if hanging.connections.load(ordering: .relaxed) > 0 { transport.cancelUnsent() } })
+        hanging.stop()
+        #expect(results[0].error?.kind == .cancelled && results[1].error?.kind == .timeout, "\(results)")
     }
 
     /// Gate C holds alone: the registration's rules are open here, the policy at connect is not.

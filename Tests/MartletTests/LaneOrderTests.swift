@@ -204,6 +204,64 @@ struct LaneOrderTests {
         #expect(bench.core.readBudget(Self.stream) == 20)
     }
 
+    /// A takeover: neither the main reading nor a hold starts before the partition's health is known.
+    @Test func nothingStartsBeforeTheHealthIsRead() throws {
+        var bench = try Self.bench()
+        let metadata = CommitMetadata(holds: [Hold.hash("ep"): Hold(offset: 0, dueMilliseconds: 0, attempts: 1)]).encoded(committed: 5)
+        bench.core.disown(bench.core.ownedStreams)
+        try bench.core.own(Self.stream, committed: 5, metadata: metadata)
+        bench.core.beginRestoring([0])
+        bench.core.endReached(Self.stream, offset: 5)
+        #expect(bench.core.readBudget(Self.stream) == 0 && bench.core.takeCommands().isEmpty)
+        var gone = HealthRecord(endpointID: "ep", writer: "another", updatedMilliseconds: bench.now.wall)
+        gone.disabled = .init(reason: "gone", atMilliseconds: bench.now.wall, endpointVersion: 1)
+        bench.core.healthRead(gone, partition: 0, isRestoring: true)
+        bench.pass(5_000)
+        #expect(bench.core.takeCommands().isEmpty)
+        bench.core.restored(0)
+        bench.pass(1)
+        #expect(bench.core.takeCommands() == [.readAgain(Self.stream, from: 0)] && bench.core.readBudget(Self.stream) > 0)
+        _ = Self.again(&bench, 0)
+        #expect(bench.core.takeCommands().contains { if case .produce(_, .dead(.parked, _)) = $0 { true } else { false } })
+    }
+
+    /// A hold that a new owner's main reading has yet to reach is read again once it has, long before the partition's end.
+    @Test func anInheritedHoldDoesNotWaitForTheEnd() throws {
+        var bench = try Self.bench()
+        bench.register(id: "other")
+        let metadata = CommitMetadata(
+            completed: .init(incomplete: [], highestCompleted: 1), holds: [Hold.hash("ep"): Hold(offset: 1, dueMilliseconds: 0, attempts: 1)]
+        ).encoded(committed: 0)
+        bench.core.disown(bench.core.ownedStreams)
+        try bench.core.own(Self.stream, committed: 0, metadata: metadata)
+        _ = bench.core.takeCommands()
+        _ = bench.read("other")
+        _ = bench.read("ep")
+        for _ in 0..<5 { _ = bench.read("other") }
+        bench.pass(300)
+        #expect(bench.core.takeCommands().contains(.readAgain(Self.stream, from: 1)))
+    }
+
+    /// At the limit of holds, an hour after a takeover the stuck are disabled, though none of them has failed again and none is known but
+    /// by its hash.
+    @Test func theLimitOfHoldsOutlivesATakeover() throws {
+        var bench = try Self.bench()
+        let due = bench.now.wall + 24 * 3_600_000
+        var holds: [UInt64: Hold] = [:]
+        for number in 0..<Hold.limit {
+            bench.register(id: "e\(number)") { $0.ordering = .strict }
+            holds[Hold.hash("e\(number)")] = Hold(offset: Int64(number), dueMilliseconds: due, attempts: 5)
+        }
+        bench.core.disown(bench.core.ownedStreams)
+        try bench.core.own(Self.stream, committed: 48, metadata: CommitMetadata(holds: holds).encoded(committed: 48))
+        bench.core.endReached(Self.stream, offset: 48)
+        bench.pass(3_599_000)
+        #expect(bench.core.takeCommands().isEmpty && bench.core.readBudget(Self.stream) == 0)
+        bench.pass(2_000)
+        let disabled = bench.core.takeCommands().compactMap { if case .publishHealth(let record) = $0 { record.disabled?.reason } else { nil } }
+        #expect(disabled.count == Hold.limit && disabled.allSatisfy { $0 == "hold-limit" })
+    }
+
     /// Large bodies: one record is always taken, more only within the bytes that one endpoint may have.
     @Test func catchingUpIsBoundedInBytes() throws {
         var bench = try Self.bench()
@@ -276,11 +334,11 @@ struct EgressMonitorTests {
         #expect(!monitor.isBroken)
         let broke = monitor.failed(host: 0, now: 1_900)
         #expect(broke && monitor.nextProbe == 2_900 && !monitor.seeks && monitor.isUntried(5) && !monitor.isUntried(4))
-        monitor.probed(now: 3_000, isUntried: true)
+        monitor.probed(1, now: 3_000, isKnown: true)
         #expect(monitor.nextProbe == 4_000 && !monitor.seeks)
         let brokeAgain = monitor.failed(host: 5, now: 3_010)
-        monitor.probed(now: 4_000, isUntried: false)
-        #expect(!brokeAgain && !monitor.isUntried(5) && monitor.seeks)
+        monitor.probed(0, now: 4_000, isKnown: false)
+        #expect(!brokeAgain && !monitor.isUntried(5) && monitor.seeks && monitor.nextProbe == 4_000)
         let resumed = monitor.reached(host: 1, now: 7_100)
         #expect(resumed && !monitor.isBroken)
     }
@@ -346,6 +404,44 @@ struct EgressMonitorTests {
         }
         #expect(bench.core.counters.egressFailures > 0 && delivered >= 50)
         #expect(longest <= 3_500, "\(longest) ms")
+    }
+
+    /// Ordered endpoints only: what fails goes under holds, and nothing is left in memory that could be tried.
+    @Test func aBrokenEgressWithOrderedEndpointsOnlyEnds() throws {
+        var bench = try LaneTests.Bench()
+        for number in 0..<22 {
+            bench.register(id: "e\(number)") { ($0.url, $0.ordering) = ("https://host-\(number).example.com/", .strict) }
+            _ = bench.read("e\(number)")
+        }
+        bench.core.endReached(LaneTests.Bench.stream, offset: bench.nextOffset)
+        var again: (position: Int64, isReading: Bool) = (0, false)
+        var delivered: Set<Int64> = []
+        for tick in 0..<3_000 where delivered.count < 22 {
+            let isBroken = tick < 600
+            for command in bench.core.takeCommands() {
+                switch command {
+                case .start(let token):
+                    let offset = bench.core.place(of: token)?.offset ?? -1
+                    if !isBroken { delivered.insert(offset) }
+                    bench.core.attemptEnded(token, isBroken ? LaneTests.failed : .delivered, isBroken ? .unreachable : .success)
+                case .readAgain(_, let from): again = (from, true)
+                case .stopReadingAgain: again.isReading = false
+                default: break
+                }
+            }
+            if again.isReading, bench.core.readAgainBudget(LaneTests.Bench.stream) > 0 {
+                if again.position < 22 {
+                    _ = bench.core.receivedAgain(
+                        LaneTests.Bench.stream, offset: again.position,
+                        DeliveryFacts(endpointID: "e\(again.position)", ageFromMilliseconds: bench.now.wall, bytes: 10))
+                    again.position += 1
+                } else {
+                    bench.core.readAgainReached(LaneTests.Bench.stream, offset: bench.nextOffset)
+                }
+            }
+            bench.pass(20)
+        }
+        #expect(delivered.count == 22 && !bench.core.isEgressBroken)
     }
 
     /// With nothing but dead hosts in memory reading goes on, and what is read waits in retry topics: no bound is full for ever.

@@ -151,6 +151,37 @@ struct LaneWaitingTests {
     // MARK: shares
 
     /// 16 may be unfinished; at half of that, one endpoint keeps 2 that waited for long.
+    /// What an endpoint's rate won't let start in time isn't kept in memory, even for a moment: its neighbours' share isn't touched.
+    @Test func whatARateHoldsBackIsDeferredAtOnce() throws {
+        var bench = try LaneTests.Bench({ $0.rate = RateLimit(n: 1, perMilliseconds: 1_000) })
+        for _ in 0..<1_000 { _ = bench.read() }
+        var deferred = 0
+        for command in bench.core.takeCommands() {
+            guard case .produce(let token, .retry(_, _, 0)) = command else { continue }
+            deferred += 1
+            bench.core.produced(token, .acknowledged)
+        }
+        #expect((990...996).contains(deferred) && bench.core.readBudget(LaneTests.Bench.stream) > 990)
+    }
+
+    /// In flight counts, too: with half of a bound used no endpoint gets more than an eighth of it.
+    @Test func oneEndpointKeepsItsShareInFlight() throws {
+        var bench = try LaneTests.Bench({ $0.maxConcurrency = 1_000 }, settings: { $0.unfinishedLimit = 80 })
+        bench.register(id: "other") { $0.maxConcurrency = 1_000 }
+        // Fast at first: its concurrency grows.
+        for _ in 0..<2_000 {
+            if let token = bench.read() { for started in bench.starts() { bench.core.attemptEnded(started, .delivered, .success) } ; _ = token }
+        }
+        for _ in 0..<60 { _ = bench.read() }
+        let started = bench.starts()
+        // Up to half it may go; beyond that only up to its share.
+        #expect(started.count <= 40, "\(started.count)")
+        bench.pass(600)
+        #expect(bench.core.readBudget(LaneTests.Bench.stream) >= 80 / 4)
+        let other = bench.read("other")
+        #expect(other != nil && bench.starts() == [other])
+    }
+
     @Test func oneEndpointKeepsItsShareOfTheRecords() throws {
         var bench = try Self.bench {
             $0.maxConcurrency = 1

@@ -233,6 +233,15 @@ final class CurlTransfer {
         return count
     }
 
+    /// Whether libcurl has begun to write the request.
+    var isSent: Bool { isAttached && microseconds(CURLINFO_PRETRANSFER_TIME_T) > 0 }
+
+    private func microseconds(_ info: CURLINFO) -> Int64 {
+        var value: curl_off_t = 0
+        martlet_getinfo_off(easy, info, &value)
+        return Int64(value)
+    }
+
     // MARK: outcome
 
     func result(nowMicroseconds: Int64) -> HTTPResult {
@@ -245,9 +254,8 @@ final class CurlTransfer {
         guard isAttached else { return result }
         let offset = resolvedMicroseconds ?? 0
         func phase(_ info: CURLINFO) -> Int64? {
-            var value: curl_off_t = 0
-            martlet_getinfo_off(easy, info, &value)
-            return value > 0 ? Int64(value) + offset : nil
+            let value = microseconds(info)
+            return value > 0 ? value + offset : nil
         }
         var connects = 0
         martlet_getinfo_long(easy, CURLINFO_NUM_CONNECTS, &connects)
@@ -278,7 +286,9 @@ final class CurlTransfer {
         case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY: return (.dns, text)
         case CURLE_PROXY: return (.connect, "the egress proxy: \(errorText[0] == 0 ? text : String(cString: errorText))")
         case CURLE_COULDNT_CONNECT: return (.connect, text)
-        case CURLE_OPERATION_TIMEDOUT: return (.timeout, text)
+        case CURLE_OPERATION_TIMEDOUT:
+            // Nobody answered at all: a failure of the network, ours or theirs, rather than a slow receiver.
+            return microseconds(CURLINFO_CONNECT_TIME_T) == 0 ? (.connect, "no connection in time") : (.timeout, text)
         case CURLE_SSL_CONNECT_ERROR, CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM, CURLE_SSL_CIPHER, CURLE_SSL_CACERT_BADFILE,
             CURLE_SSL_ISSUER_ERROR, CURLE_SSL_PINNEDPUBKEYNOTMATCH, CURLE_SSL_INVALIDCERTSTATUS, CURLE_USE_SSL_FAILED:
             return (.tls, text)

@@ -147,6 +147,8 @@ public final class CurlTransport: HTTPTransport {
         finish(token, (.cancelled, "cancelled"))
     }
 
+    public func cancelUnsent() { for token in transfers.keys.sorted() where transfers[token]?.isSent == false { cancel(token) } }
+
     public func cancelAll() { for token in transfers.keys.sorted() { cancel(token) } }
 
     private func finish(_ token: UInt64, _ error: (ErrorClass, String)?) {

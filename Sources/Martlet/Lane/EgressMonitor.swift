@@ -3,10 +3,11 @@
 /// | state | means | becomes |
 /// |---|---|---|
 /// | working | attempts count as usual | broken: of ≥ 20 attempts to ≥ 5 hosts within 10 s, ≥ 80 % failed at DNS or connect |
-/// | broken | no attempt is spent, no breaker opens; one delivery is tried every second, hosts that didn't fail lately first | working: any attempt got further |
+/// | broken | no attempt is spent, no breaker opens; every second some deliveries are tried (below) | working: any attempt got further |
 ///
-/// Many dead hosts at once look the same as a broken egress. Trying untried hosts first tells them apart as soon as there is a delivery for a
-/// healthy one; so while broken, reading goes on until such a delivery is in memory (`seeks`), and not further.
+/// Many dead hosts at once look the same as a broken egress; a delivery to a healthy one tells them apart. So every second those are tried:
+/// one for a host that was reached before and hasn't failed lately, if there is one; else one each for up to 16 hosts that weren't tried
+/// yet; else one of the others. Unless the first is there, reading goes on (`seeks`), and what was read waits in retry topics as ever.
 ///
 /// Times are monotonic milliseconds.
 public struct EgressMonitor: Sendable, Equatable {
@@ -16,6 +17,7 @@ public struct EgressMonitor: Sendable, Equatable {
         public var minimumHosts = 5
         public var failedPercent = 80
         public var probeMilliseconds: Int64 = 1_000
+        public var probesAtOnce = 16
         public init() {}
     }
 
@@ -30,11 +32,11 @@ public struct EgressMonitor: Sendable, Equatable {
 
     /// Of each bucket; further ones are tried like untried ones.
     private static let failedHostsLimit = 1_024
-    private let settings: Settings
+    let settings: Settings
     private var buckets: [Bucket] = []
     /// When the next delivery may be tried; nil: working.
     public private(set) var nextProbe: Int64?
-    /// Broken, and every host that something in memory is for has failed lately.
+    /// Broken, and nothing in memory is for a host that was reached before and hasn't failed lately.
     public private(set) var seeks = false
     /// While broken: the hosts that failed in the window before, or when they were tried since.
     private var failedHosts: Set<UInt64> = []
@@ -74,14 +76,12 @@ public struct EgressMonitor: Sendable, Equatable {
     /// Whether a delivery to the host is worth trying before others.
     public func isUntried(_ host: UInt64) -> Bool { !failedHosts.contains(host) }
 
-    /// A delivery is being tried, to an untried host if there was one.
-    public mutating func probed(now: Int64, isUntried: Bool) {
+    /// `count` deliveries are being tried; `isKnown`: to a host that was reached before.
+    public mutating func probed(_ count: Int, now: Int64, isKnown: Bool) {
         guard nextProbe != nil else { return }
-        (nextProbe, seeks) = (now + settings.probeMilliseconds, !isUntried)
+        seeks = !isKnown
+        if count > 0 { nextProbe = now + settings.probeMilliseconds }
     }
-
-    /// Nothing is there to be tried.
-    public mutating func foundNothing() { seeks = nextProbe != nil }
 
     private mutating func count(_ host: UInt64, failed: Bool, _ now: Int64) {
         if buckets.last.map({ now - $0.start >= settings.windowMilliseconds / 10 }) ?? true {

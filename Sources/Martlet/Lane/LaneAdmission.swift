@@ -49,8 +49,18 @@ extension LaneStateMachine {
         if isOrdered(record, slot) { return queueOrdered(token, slot) }
         records[Int(token.slot)]?.isOrdered = false
         if let end = verdictWithoutAttempt(record, endpoints[slot]) { return move(token, .dead(end, attempts: record.facts.attempts)) }
+        // Behind more than its rate lets start in time: it would only fill memory.
+        if let start = limitedStart(endpoints[slot]), start - now.monotonic > settings.residencyLimitMilliseconds {
+            return deferDelivery(token, until: start)
+        }
         queue(token, slot, key: record.facts.ageFromMilliseconds, isFirst: record.facts.attempts == 0 && !endpoints[slot].isOrdered)
-        if isCrowded(record.stream) { spillCrowd(slot) }
+        if isCrowded(record.stream) { crowd(slot, record.stream) }
+    }
+
+    /// When its rate lets one more start than those that wait already; nil: it has no rate, or nothing waits.
+    private func limitedStart(_ endpoint: LaneEndpoint) -> Int64? {
+        guard endpoint.waiting > 0, let limiter = endpoint.limiter else { return nil }
+        return limiter.earliestStartMilliseconds(now: now.monotonic, behind: endpoint.waiting)
     }
 
     /// Unknown is not deleted: only a view that was complete after the record was read may say so. What waits for that holds back the later
@@ -125,23 +135,35 @@ extension LaneStateMachine {
         }
     }
 
-    /// Of a broken egress one delivery at a time, and the next one to a host that hasn't failed lately, if there is one.
+    /// Of a broken egress a few deliveries every second, those first that may tell most (`EgressMonitor`).
     private mutating func probeEgress() {
         guard let probe = egress.nextProbe, now.monotonic >= probe else { return }
-        for isUntried in [true, false] {
-            for _ in 0..<ready.count {
-                guard let slot = ready.popFirst() else { break }
-                guard !isUntried || egress.isUntried(endpoints[slot].hostHash) else {
-                    ready.append(slot)
-                    continue
-                }
-                endpoints[slot].isReady = false
-                guard startNext(slot) else { continue }
+        let monitor = egress
+        if startProbes(1, where: { $0.wasReached && monitor.isUntried($0.hostHash) }) > 0 {
+            return egress.probed(1, now: now.monotonic, isKnown: true)
+        }
+        var count = startProbes(monitor.settings.probesAtOnce) { monitor.isUntried($0.hostHash) }
+        if count == 0 { count = startProbes(1) { _ in true } }
+        egress.probed(count, now: now.monotonic, isKnown: false)
+    }
+
+    /// One each of up to `limit` ready endpoints of different hosts; returns how many started.
+    private mutating func startProbes(_ limit: Int, where isMeant: (LaneEndpoint) -> Bool) -> Int {
+        var hosts: Set<UInt64> = []
+        for _ in 0..<ready.count where hosts.count < limit {
+            guard let slot = ready.popFirst() else { break }
+            let host = endpoints[slot].hostHash
+            guard !hosts.contains(host), isMeant(endpoints[slot]) else {
+                ready.append(slot)
+                continue
+            }
+            endpoints[slot].isReady = false
+            if startNext(slot) {
+                hosts.insert(host)
                 makeReady(slot)
-                return egress.probed(now: now.monotonic, isUntried: isUntried)
             }
         }
-        egress.foundNothing()
+        return hosts.count
     }
 
     /// The earliest start that breaker and limiter allow, monotonic; nil: not before a probe has ended.
@@ -159,6 +181,13 @@ extension LaneStateMachine {
             if buryHead(slot) { return true }
         }
         guard endpoints[slot].inFlight < endpoints[slot].concurrency.limit || has(.ignoreConcurrency) else { return false }
+        // Of a bound that is half used no endpoint gets more than its share, in flight or not.
+        guard endpoints[slot].inFlight < settings.unfinishedLimit / LaneSettings.share || endpoints[slot].inFlight == 0
+            || !isCrowded(StreamID(topic: 0, partition: endpoints[slot].partition))
+        else {
+            wake(slot, at: now.monotonic + settings.crowdedWaitMilliseconds)
+            return false
+        }
         // Large bodies: no more than a share of the memory.
         guard endpoints[slot].inFlight == 0 || endpoints[slot].inFlightBytes < settings.memoryLimitBytes / LaneSettings.share else {
             return false

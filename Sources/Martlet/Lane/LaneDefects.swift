@@ -4,7 +4,7 @@ public enum LaneDefect: String, Sendable, CaseIterable {
     // Of the tracker and the commits.
     case commitTheHighestSeen, completeOnProduce, dropTheGapsOfTheMetadata, stopAtAnOffsetGap, ignoreTheMetadata
     // Of the assignment.
-    case workWithoutALease, restartWhatIsInFlight, dropTheHeadOnRevoke, keepWhatIsLost
+    case workWithoutALease, restartWhatIsInFlight, dropTheHeadOnRevoke, keepWhatIsLost, startBeforeHealth
     // Of admission.
     case takeUnknownForDeleted, spendAnAttemptWhileOpen, twoProbes, retryEarly, lookAtHeadsEarly, chargeTwice, neverCharge
     case ignoreConcurrency, fullBucketAtATakeover, starveAnEndpoint, starveRetries, startForADisabledEndpoint, forgetWhatHealthSays, forgetUnwrittenHealth

@@ -135,6 +135,8 @@ extension LaneStateMachine {
     // MARK: the changelog
 
     private mutating func publishHealth(_ slot: Int) {
+        // Before the changelog was read, what is known here is less than what stands there.
+        guard !restoring.contains(endpoints[slot].partition) else { return healthNotWritten(endpoints[slot].id) }
         endpoints[slot].healthMonotonic = now.monotonic
         endpoints[slot].isKnownToFail = endpoints[slot].failingSinceMilliseconds != nil
         commands.append(.publishHealth(healthRecord(endpoints[slot])))
@@ -147,7 +149,8 @@ extension LaneStateMachine {
         if healthAgainMonotonic == .max { healthAgainMonotonic = now.monotonic + settings.produceRetryMilliseconds }
     }
 
-    mutating func publishHealthAgain() {
+    /// What the brokers didn't take, at once.
+    public mutating func publishHealthAgain() {
         healthAgainMonotonic = .max
         let ids = unwrittenHealth
         unwrittenHealth.removeAll(keepingCapacity: true)
@@ -184,6 +187,8 @@ extension LaneStateMachine {
         endpoints[slot].attemptsSinceSuccess = record.attemptsSinceSuccess
         endpoints[slot].isKnownToFail = record.failingSinceMilliseconds != nil
         endpoints[slot].disabled = record.disabled
+        // A probe that is under way since an earlier ownership decides.
+        if let probe = endpoints[slot].probe, self.record(probe)?.phase == .inFlight { return settleWaiting(slot) }
         endpoints[slot].probe = nil
         switch record.breaker {
         case .closed: endpoints[slot].breaker = CircuitBreaker(settings.breaker)

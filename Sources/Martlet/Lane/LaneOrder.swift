@@ -18,6 +18,9 @@ extension LaneStateMachine {
         var members: Set<UInt64>
     }
 
+    /// How often a due hold is looked at again that lies ahead of the main reading.
+    static let holdRecheckMilliseconds: Int64 = 200
+
     // MARK: waiting in order
 
     mutating func queueOrdered(_ token: RecordToken, _ slot: Int) {
@@ -29,7 +32,7 @@ extension LaneStateMachine {
         records[Int(token.slot)]?.isOrdered = true
         let overtakes = has(.reorder) && epoch != nil && !record.isCovered
         queue(token, slot, key: overtakes ? record.offset - 1 << 40 : record.offset, isFirst: true)
-        if isCrowded(record.stream), hasRoomForHold(slot) { spillCrowd(slot) }
+        if isCrowded(record.stream), hasRoomForHold(slot) { crowd(slot, record.stream) }
     }
 
     /// Whether the main reading needn't take it: it will be read again.
@@ -148,7 +151,9 @@ extension LaneStateMachine {
     /// Out of memory: the hold has it, and it will be read again.
     private mutating func uncover(_ token: RecordToken) {
         guard let record = record(token) else { return }
-        if record.isCovered { free(token) } else { complete(token) }
+        guard !record.isCovered else { return free(token) }
+        streams[record.stream]?.holds[endpoints[record.endpoint].hash]?.backlog += 1
+        complete(token)
     }
 
     /// The head under a hold is done: the hold moves on behind it.
@@ -157,6 +162,7 @@ extension LaneStateMachine {
         guard let held = streams[record.stream]?.holds[hash], held.hold.offset <= record.offset else { return }
         streams[record.stream]?.holds[hash]?.hold = Hold(offset: record.offset + 1, dueMilliseconds: now.wall, attempts: 0)
         streams[record.stream]?.holds[hash]?.failingSince = nil
+        streams[record.stream]?.holds[hash]?.backlog = max(0, held.backlog - 1)
         nextHoldWall = min(nextHoldWall, now.wall)
     }
 
@@ -185,7 +191,7 @@ extension LaneStateMachine {
         streams[StreamID(topic: 0, partition: endpoints[slot].partition)]?.holds[endpoints[slot].hash]?.slot = slot
     }
 
-    private func hasRoomForHold(_ slot: Int) -> Bool {
+    func hasRoomForHold(_ slot: Int) -> Bool {
         guard let holds = streams[StreamID(topic: 0, partition: endpoints[slot].partition)]?.holds else { return false }
         return holds.count < Hold.limit || holds[endpoints[slot].hash] != nil
     }
@@ -203,12 +209,12 @@ extension LaneStateMachine {
 
     /// Begins to read again for the holds that are due, of one partition at a time.
     mutating func catchUpIfDue() {
-        guard now.wall >= nextHoldWall, catchUp == nil, hasLease, !isDraining, !egress.isBroken else { return }
+        guard now.wall >= nextHoldWall, catchUp == nil, hasLease, !isDraining, !egress.isBroken || egress.seeks else { return }
         nextHoldWall = .max
         let candidates = streams.keys.filter { $0.topic == 0 && streams[$0]?.holds.isEmpty == false }.sorted()
         // Partitions take turns.
         let turn = candidates.firstIndex { $0.partition > lastCatchUpPartition } ?? 0
-        for stream in candidates[turn...] + candidates[..<turn] where streams[stream]?.isRevoking == false {
+        for stream in candidates[turn...] + candidates[..<turn] where streams[stream]?.isRevoking == false && (has(.startBeforeHealth) || !restoring.contains(stream.partition)) {
             guard catchUp == nil else {
                 nextHoldWall = now.wall
                 return
@@ -224,7 +230,7 @@ extension LaneStateMachine {
         for hash in holds.keys.sorted() {
             guard let held = holds[hash] else { continue }
             let slot = held.slot
-            disableIfStuck(slot, held, isFull: holds.count >= Hold.limit)
+            disableIfStuck(slot, held, hash, stream.partition, isFull: holds.count >= Hold.limit)
             if held.isMet || held.covered > 0 { continue }
             guard held.hold.dueMilliseconds <= now.wall else {
                 nextHoldWall = min(nextHoldWall, held.hold.dueMilliseconds)
@@ -232,7 +238,10 @@ extension LaneStateMachine {
             }
             if held.hold.offset >= next {
                 // Nothing to read again; a new owner's main reading may still have to come so far.
-                guard held.hold.offset == next, next >= held.coveredUpTo else { continue }
+                guard held.hold.offset == next, next >= held.coveredUpTo else {
+                    nextHoldWall = min(nextHoldWall, now.wall + Self.holdRecheckMilliseconds)
+                    continue
+                }
                 streams[stream]?.holds[hash]?.isMet = true
                 endHoldIfDone(stream, hash)
                 continue
@@ -261,13 +270,23 @@ extension LaneStateMachine {
     }
 
     /// A partition without room for another hold isn't read: who has kept it from that for long is disabled.
-    private mutating func disableIfStuck(_ slot: Int?, _ held: HeldEndpoint, isFull: Bool) {
-        guard isFull, let slot, let since = held.failingSince else { return }
+    private mutating func disableIfStuck(_ slot: Int?, _ held: HeldEndpoint, _ hash: UInt64, _ partition: Int32, isFull: Bool) {
+        guard isFull, let known = held.failingSince, let slot = slot ?? slotOfHold(hash, partition) else { return }
+        // Its health may remember for longer than this ownership.
+        let since = min(known, endpoints[slot].failingSinceMilliseconds ?? known)
         guard now.wall - since >= settings.heldLimitMilliseconds else {
             nextHoldWall = min(nextHoldWall, since + settings.heldLimitMilliseconds)
             return
         }
         disable(slot, reason: "hold-limit")
+    }
+
+    /// After a takeover a hold is known by its hash alone: the endpoint is looked for in the registry.
+    private mutating func slotOfHold(_ hash: UInt64, _ partition: Int32) -> Int? {
+        if holdNames == nil {
+            holdNames = registry.keys.reduce(into: [:]) { names, id in names?[Hold.hash(id)] = id }
+        }
+        return holdNames?[hash].map { endpointSlot($0, partition) }
     }
 
     /// How many records may be handed over with `receivedAgain`; 0 is back-pressure.
@@ -324,7 +343,7 @@ extension LaneStateMachine {
         guard offset >= next else { return }
         for hash in current.members.sorted() {
             guard next >= streams[stream]?.holds[hash]?.coveredUpTo ?? 0 else {
-                streams[stream]?.holds[hash]?.hold.dueMilliseconds = now.wall + 200
+                streams[stream]?.holds[hash]?.hold.dueMilliseconds = now.wall + Self.holdRecheckMilliseconds
                 continue
             }
             streams[stream]?.holds[hash]?.isMet = true
@@ -342,16 +361,20 @@ extension LaneStateMachine {
     /// Ordered endpoints that wait.
     public var heldEndpoints: Int { streams.values.reduce(0) { $0 + $1.holds.count } }
 
-    /// The log begins at `offset` now: what the holds had below it is gone. Returns how many holds lost records.
-    public mutating func readAgainLost(_ stream: StreamID, below offset: Int64) -> Int {
+    /// The log begins at `offset` now: what the holds had below it is gone. Returns how many holds lost records, and at most how many: what
+    /// a predecessor had under them isn't known, nor which of them lay below.
+    public mutating func readAgainLost(_ stream: StreamID, below offset: Int64) -> (holds: Int, records: Int64) {
         endCatchUp()
-        var lost = 0
+        var lost = (holds: 0, records: 0 as Int64)
+        var lowest = offset
         for (hash, held) in streams[stream]?.holds ?? [:] where held.hold.offset < offset {
+            lowest = min(lowest, held.hold.offset)
+            lost.holds += 1
+            lost.records += held.isInherited ? offset - held.hold.offset : min(Int64(max(1, held.backlog)), offset - held.hold.offset)
             streams[stream]?.holds[hash]?.hold = Hold(offset: offset, dueMilliseconds: now.wall, attempts: 0)
-            lost += 1
         }
         nextHoldWall = now.wall
-        return lost
+        return (lost.holds, min(lost.records, offset - lowest))
     }
 
     private mutating func leaveCatchUp(_ stream: StreamID, _ hash: UInt64) {

@@ -57,7 +57,9 @@ extension LaneStateMachine {
     private mutating func takeEgress(_ slot: Int, _ signal: AttemptOutcome.BreakerSignal) -> Bool {
         switch signal {
         case .none: break
-        case .success, .failure: _ = egress.reached(host: endpoints[slot].hostHash, now: now.monotonic)
+        case .success, .failure:
+            endpoints[slot].wasReached = true
+            _ = egress.reached(host: endpoints[slot].hostHash, now: now.monotonic)
         case .unreachable:
             let wasBroken = egress.isBroken
             let isNews = !endpoints[slot].breaker.isHalfOpen

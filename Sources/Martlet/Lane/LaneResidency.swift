@@ -80,10 +80,32 @@ extension LaneStateMachine {
             || unfinishedBytes * 2 >= settings.memoryLimitBytes
     }
 
-    /// Of an endpoint that holds more than its share of a bound, what waited for long makes room at once.
-    mutating func spillCrowd(_ slot: Int) {
+    /// A bound is half used: what waited for long makes room at once, and what hasn't yet is looked at when it has.
+    mutating func crowd(_ slot: Int, _ stream: StreamID) {
+        spillCrowd(slot)
+        guard hasMoreThanItsShare(slot), !endpoints[slot].isCrowding else { return }
+        endpoints[slot].isCrowding = true
+        crowds.insert((now.monotonic + settings.crowdedWaitMilliseconds, slot, stream))
+    }
+
+    mutating func spillCrowds() {
+        while let next = crowds.first, next.monotonic <= now.monotonic {
+            _ = crowds.popFirst()
+            endpoints[next.endpoint].isCrowding = false
+            if isCrowded(next.stream), !endpoints[next.endpoint].isOrdered || hasRoomForHold(next.endpoint) {
+                crowd(next.endpoint, next.stream)
+            }
+        }
+    }
+
+    private func hasMoreThanItsShare(_ slot: Int) -> Bool {
         let bytes = min(settings.unfinishedLimitBytes, settings.memoryLimitBytes) / LaneSettings.share
-        while endpoints[slot].waiting > settings.unfinishedLimit / LaneSettings.share || endpoints[slot].waitingBytes > bytes {
+        return endpoints[slot].waiting > settings.unfinishedLimit / LaneSettings.share || endpoints[slot].waitingBytes > bytes
+    }
+
+    /// Of an endpoint that holds more than its share of a bound, what waited for long makes room at once.
+    private mutating func spillCrowd(_ slot: Int) {
+        while hasMoreThanItsShare(slot) {
             let oldest = [endpoints[slot].first.first, endpoints[slot].retried.first].compactMap(\.self).min(by: Waiter.precedes)
             guard let oldest else { return }
             let record = record(oldest.token)

@@ -61,12 +61,16 @@ struct HeldEndpoint {
     /// Records under the hold that are in memory, and their bytes.
     var covered = 0
     var coveredBytes = 0
+    /// Records under the hold, in memory or not, as far as this ownership has seen them.
+    var backlog = 0
     /// A predecessor's list of completed offsets has some that were only covered: until the main reading has passed them, the hold stays.
     var coveredUpTo: Int64 = 0
     /// Anew with every holding: what was read again before must not be taken for a part of the sequence.
     var epoch: UInt64 = 0
     /// Since when its head fails, wall time.
     var failingSince: Int64?
+    /// Taken over from a predecessor.
+    var isInherited = false
     /// Known once a record of it was seen.
     var slot: Int?
 }
@@ -97,10 +101,14 @@ struct LaneEndpoint {
     var retried = Heap<Waiter>(Waiter.precedes)
     var startsSinceRetried = 0
     var isReady = false
+    /// What waits for it is looked at when it has waited for long.
+    var isCrowding = false
     /// Waits for its tenant's limit.
     var isBlocked = false
     /// Of the host of its URL, for the count of distinct ones.
     var hostHash: UInt64 = 0
+    /// An attempt of this ownership got as far as its host.
+    var wasReached = false
     var wakeMonotonic: Int64 = .max
     var failingSinceMilliseconds: Int64?
     var attemptsSinceSuccess = 0

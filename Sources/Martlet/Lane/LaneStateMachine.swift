@@ -27,11 +27,14 @@ public struct LaneStateMachine {
     var held = Heap<(wall: Int64, token: RecordToken)> { ($0.wall, $0.token.bits) < ($1.wall, $1.token.bits) }
     var looks = Heap<(wall: Int64, stream: StreamID)> { ($0.wall, $0.stream) < ($1.wall, $1.stream) }
     var wakes = Heap<(monotonic: Int64, endpoint: Int)> { ($0.monotonic, $0.endpoint) < ($1.monotonic, $1.endpoint) }
+    var crowds = Heap<(monotonic: Int64, endpoint: Int, stream: StreamID)> { ($0.monotonic, $0.endpoint) < ($1.monotonic, $1.endpoint) }
     var unregistered: [RecordToken] = []
     /// How many of them each endpoint has.
     var unregisteredCounts: [String: Int] = [:]
     var unproduced: [RecordToken] = []
     var produceAgainMonotonic: Int64 = .max
+    /// Partitions whose health is still being read: nothing of them is.
+    var restoring: Set<Int32> = []
     /// Endpoints whose health the brokers didn't take.
     var unwrittenHealth: [String] = []
     var healthAgainMonotonic: Int64 = .max
@@ -46,6 +49,8 @@ public struct LaneStateMachine {
     var lastCatchUpPartition: Int32 = -1
     /// When a hold may be due, wall time.
     var nextHoldWall: Int64 = .max
+    /// Endpoints by the hash that holds name them with: made when it is needed, void after a change of the registry.
+    var holdNames: [UInt64: String]?
 
     var sequence: UInt64 = 0
     public private(set) var inFlight = 0
@@ -76,6 +81,7 @@ public struct LaneStateMachine {
         lookAtHeads()
         releaseHeld()
         spillOverdue()
+        spillCrowds()
         wakeEndpoints()
         wakeTenants()
         if now.monotonic >= produceAgainMonotonic { produceAgain() }
@@ -91,10 +97,11 @@ public struct LaneStateMachine {
             if let probe = egress.nextProbe { deadline = min(deadline, max(now.monotonic + 1, probe)) }
             if let limiter { deadline = min(deadline, max(now.monotonic + 1, limiter.earliestStartMilliseconds(now: now.monotonic))) }
         }
-        if nextHoldWall != .max, catchUp == nil, hasLease, !isDraining, !egress.isBroken {
+        if nextHoldWall != .max, catchUp == nil, hasLease, !isDraining, !egress.isBroken || egress.seeks {
             deadline = min(deadline, now.monotonic + nextHoldWall - now.wall)
         }
         if let next = wakes.first { deadline = min(deadline, next.monotonic) }
+        if let next = crowds.first { deadline = min(deadline, next.monotonic) }
         if let next = held.first { deadline = min(deadline, now.monotonic + next.wall - now.wall) }
         if let next = looks.first { deadline = min(deadline, now.monotonic + next.wall - now.wall) }
         return deadline == .max ? nil : deadline
@@ -218,6 +225,7 @@ public struct LaneStateMachine {
 
     private mutating func register(_ id: String, _ entry: Registry.Entry?) {
         registry[id] = entry
+        holdNames = nil
         guard let slot = endpointSlots[id] else { return }
         endpoints[slot].entry = entry
         configure(slot)

@@ -15,7 +15,8 @@ extension LaneStateMachine {
             if stream.topic == 0, !has(.forgetHolds) {
                 for (hash, hold) in decoded.holds {
                     state.holds[hash] = HeldEndpoint(
-                        hold: hold, coveredUpTo: decoded.completed.map { $0.highestCompleted + 1 } ?? committed)
+                        hold: hold, coveredUpTo: decoded.completed.map { $0.highestCompleted + 1 } ?? committed,
+                        failingSince: hold.attempts > 0 ? now.wall : nil, isInherited: true)
                 }
                 if !state.holds.isEmpty { nextHoldWall = min(nextHoldWall, now.wall) }
             }
@@ -29,6 +30,17 @@ extension LaneStateMachine {
             emptyBucket(slot)
         }
     }
+
+    /// Partitions that are owned, and whose health has to be read to its end before anything of them starts.
+    public mutating func beginRestoring(_ partitions: [Int32]) { restoring.formUnion(partitions) }
+
+    /// Their health is known now.
+    public mutating func restored(_ partition: Int32) {
+        guard restoring.remove(partition) != nil else { return }
+        nextHoldWall = min(nextHoldWall, now.wall)
+    }
+
+    public func isRestoring(_ partition: Int32) -> Bool { restoring.contains(partition) }
 
     public var ownedStreams: [StreamID] { streams.keys.sorted() }
     public func owns(_ stream: StreamID) -> Bool { streams[stream].map { !$0.isRevoking } ?? false }
@@ -75,7 +87,10 @@ extension LaneStateMachine {
             guard let record = records[slot], set.contains(record.stream), !record.isDetached else { continue }
             orphans[record.stream, default: [:]][record.offset] = RecordToken(slot: UInt32(slot), generation: generations[slot])
         }
-        for stream in leaving { streams[stream] = nil }
+        for stream in leaving {
+            streams[stream] = nil
+            restoring.remove(stream.partition)
+        }
         let partitions = Set(leaving.map(\.partition))
         for slot in endpoints.indices where partitions.contains(endpoints[slot].partition) { forgetEndpoint(slot) }
     }
@@ -92,12 +107,13 @@ extension LaneStateMachine {
     /// How many records may be read of a partition now; 0 is back-pressure.
     public func readBudget(_ stream: StreamID) -> Int {
         guard let state = streams[stream], !state.isRevoking, !isDraining, state.aside.isEmpty, unproduced.isEmpty,
+            has(.startBeforeHealth) || !restoring.contains(stream.partition),
             state.unfinishedBytes < settings.unfinishedLimitBytes, unfinishedBytes < settings.memoryLimitBytes,
             (state.tracker?.span ?? 0) < OffsetTracker.spanLimit, state.holds.count < Hold.limit
         else { return 0 }
         if has(.readWithoutBounds) { return 64 }
         let room = max(0, settings.unfinishedLimit - state.unfinished)
-        // Of a broken egress no more than a candidate for the next probe.
+        // Of a broken egress only as long as a candidate is looked for.
         return egress.isBroken ? min(room, egress.seeks ? 16 : 0) : room
     }
 
@@ -113,6 +129,7 @@ extension LaneStateMachine {
         }
         if isUnderHold(stream, offset, facts) {
             streams[stream]?.tracker?.complete(offset)
+            streams[stream]?.holds[Hold.hash(facts.endpointID)]?.backlog += 1
             return nil
         }
         if let token = orphans[stream]?[offset], !has(.restartWhatIsInFlight) {

@@ -23,5 +23,11 @@ public struct RateLimiter: Sendable, Equatable {
     /// The earliest moment, in milliseconds, at which a start is within the limit.
     public func earliestStartMilliseconds(now: Int64) -> Int64 { max(now, (arrivalMicroseconds - toleranceMicroseconds + 999) / 1_000) }
 
+    /// The same behind `count` others that wait.
+    public func earliestStartMilliseconds(now: Int64, behind count: Int) -> Int64 {
+        let arrival = max(arrivalMicroseconds, now * 1_000) + intervalMicroseconds * Int64(count)
+        return max(now, (arrival - toleranceMicroseconds + 999) / 1_000)
+    }
+
     public mutating func charge(now: Int64) { arrivalMicroseconds = max(arrivalMicroseconds, now * 1_000) + intervalMicroseconds }
 }
