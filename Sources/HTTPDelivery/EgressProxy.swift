@@ -19,7 +19,8 @@ public struct EgressProxy: Sendable, Equatable {
         guard given.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f }) else { throw Malformed(description: "only printable ASCII characters") }
         let authority = parts[1].hasSuffix("/") ? String(parts[1].dropLast()) : parts[1]
         let place = authority.split(separator: "@", omittingEmptySubsequences: false).last.map(String.init) ?? ""
-        guard let colon = place.lastIndex(of: ":"), let port = UInt16(place[place.index(after: colon)...]), port > 0, colon > place.startIndex,
+        guard let colon = place.lastIndex(of: ":"), let port = UInt16(place[place.index(after: colon)...]), port > 0,
+            colon > place.startIndex,
             !place.contains("/")
         else { throw Malformed(description: "the proxy needs a host and a port") }
         host = String(place[..<colon])

@@ -16,7 +16,8 @@ public final class TopicReader {
     /// `prefetchKilobytes`, `prefetchMessages`: fetched ahead, of each partition; librdkafka takes some 300 bytes more for each message.
     /// `group`: whose `committed` offsets are asked for.
     public init(
-        _ settings: KafkaSettings, prefetchKilobytes: Int = 16_384, prefetchMessages: Int = 100_000, group: String = "martlet-reader", onLoss: Loss = .readOn
+        _ settings: KafkaSettings, prefetchKilobytes: Int = 16_384, prefetchMessages: Int = 100_000, group: String = "martlet-reader",
+        onLoss: Loss = .readOn
     ) throws(KafkaError) {
         let configuration = try settings.makeConfiguration([
             ("enable.partition.eof", "true"), ("auto.offset.reset", onLoss == .tell ? "error" : "earliest"),

@@ -7,7 +7,8 @@ internal import YAML
 /// crash would.
 enum Targets {
     static let all: [String: @Sendable (UnsafeRawBufferPointer) -> Void] = [
-        "url": url, "event": event, "endpoint": endpoint, "metadata": metadata, "retry-after": retryAfter, "delivery": delivery, "yaml": yaml,
+        "url": url, "event": event, "endpoint": endpoint, "metadata": metadata, "retry-after": retryAfter, "delivery": delivery,
+        "yaml": yaml,
     ]
 
     private static func text(_ bytes: UnsafeRawBufferPointer) -> String { String(decoding: bytes, as: UTF8.self) }
@@ -17,7 +18,8 @@ enum Targets {
         let rules = EndpointURL.Rules(allowHTTP: true)
         guard let url = try? EndpointURL(text(bytes), rules: rules) else { return }
         let again = try? EndpointURL(url.description, rules: rules)
-        precondition(again?.description == url.description && again?.host == url.host && again?.port == url.port, "reads differently: \(url)")
+        precondition(
+            again?.description == url.description && again?.host == url.host && again?.port == url.port, "reads differently: \(url)")
         precondition(url.description.utf8.allSatisfy { $0 > 0x20 && $0 != 0x7f }, "control bytes: \(url)")
         if case .address(let address) = url.host { precondition(rules.addresses.allows(address), "a refused address: \(url)") }
         precondition(!url.redacted.contains("?"), "a query that isn't redacted")
@@ -66,7 +68,9 @@ enum Targets {
         precondition(metadata.holds.count <= Hold.limit)
         let encoded = metadata.encoded(committed: committed)
         precondition(encoded.utf8.count <= CommitMetadata.lengthLimit, "\(encoded.utf8.count) bytes")
-        guard let again = try? CommitMetadata.decode(encoded, committed: committed).metadata else { preconditionFailure("written, not read") }
+        guard let again = try? CommitMetadata.decode(encoded, committed: committed).metadata else {
+            preconditionFailure("written, not read")
+        }
         precondition(again.holds == metadata.holds && again.cursor == metadata.cursor)
         // A list that doesn't fit is cut where it stays true.
         if let short = again.completed, let long = metadata.completed { precondition(short.highestCompleted <= long.highestCompleted) }
@@ -78,7 +82,9 @@ enum Targets {
         precondition(wait >= 0 && wait <= 10_000_000_000_000 * 32, "\(wait)")
         for attempts in 1...10 {
             var generator = SeededGenerator(seed: 1)
-            guard let delay = RetrySchedule.standard.delay(afterAttempts: attempts, hintMilliseconds: wait, using: &generator) else { continue }
+            guard let delay = RetrySchedule.standard.delay(afterAttempts: attempts, hintMilliseconds: wait, using: &generator) else {
+                continue
+            }
             precondition(delay > 0 && delay <= 2 * 86_400_000, "a delay of \(delay) ms")
         }
     }
@@ -92,12 +98,16 @@ enum Targets {
         let again = try? DeliveryHeaders { body in
             for (name, value) in delivery.encoded { Array(name.utf8).withUnsafeBytes { name in value.withUnsafeBytes { body(name, $0) } } }
         }
-        precondition(again?.deliveryID == delivery.deliveryID && again?.attempt == delivery.attempt && again?.dueMilliseconds == delivery.dueMilliseconds)
+        precondition(
+            again?.deliveryID == delivery.deliveryID && again?.attempt == delivery.attempt
+                && again?.dueMilliseconds == delivery.dueMilliseconds)
     }
 
     private static func yaml(_ bytes: UnsafeRawBufferPointer) { _ = try? YAMLDocument.parse(text(bytes)) }
 
-    private static func split(_ bytes: UnsafeRawBufferPointer) -> (headers: [(name: [UInt8], value: [UInt8])], value: UnsafeRawBufferPointer?) {
+    private static func split(_ bytes: UnsafeRawBufferPointer) -> (
+        headers: [(name: [UInt8], value: [UInt8])], value: UnsafeRawBufferPointer?
+    ) {
         var headers: [(name: [UInt8], value: [UInt8])] = []
         var rest = bytes[...]
         while !rest.isEmpty {

@@ -15,7 +15,8 @@ extension Simulation {
 
     /// Records that retention removed below `start` and that the committed holds of the partition say aren't delivered.
     mutating func lostUnderHolds(_ id: Int, _ stream: StreamID, below start: Int64) -> Int64 {
-        guard let committed = log[stream].committed, let holds = try? CommitMetadata.decode(committed.metadata, committed: committed.offset).metadata.holds
+        guard let committed = log[stream].committed,
+            let holds = try? CommitMetadata.decode(committed.metadata, committed: committed.offset).metadata.holds
         else { return 0 }
         let gone = log.lanesRemoved(stream).filter { record in
             guard record.delivery >= 0, record.offset < start, succeeded[record.delivery] == nil, log.deadLetters[record.delivery] == nil,
@@ -36,13 +37,15 @@ extension Simulation {
         let early = max(
             place.stream.topic == 0 ? 0 : item.record.facts.dueMilliseconds - now,
             notBefore[delivery].map { lastDisturbance < publishedAt[delivery / 100].at ? $0 - now : 0 } ?? 0)
-        if early > clockTolerance, !toggled.contains(number), endpoints[number].lastPaused ?? .min < now - Self.parkedMilliseconds { violate("delivery \(delivery) starts \(early) ms before it is due") }
+        if early > clockTolerance, !toggled.contains(number), endpoints[number].lastPaused ?? .min < now - Self.parkedMilliseconds {
+            violate("delivery \(delivery) starts \(early) ms before it is due")
+        }
         if owner[Int(place.stream.partition)] != id { violate("worker \(id) starts what isn't its own") }
         if now >= worker.leaseUntil { violate("worker \(id) starts without a lease") }
         let flight = Flight(worker: id, stream: place.stream, offset: place.offset)
         if !flying.insert(flight).inserted { violate("\(place.stream) \(place.offset) is started while it is in flight") }
         flights[FlightToken(worker: id, token: token)] = flight
-        if !removed.contains(delivery) { checkNotDone(place, number) }
+        if !removed.contains(delivery) { checkNotDone(id, place, number) }
         checkRegistry(worker, number)
         checkResidency(worker, item, "starts")
         var watch = worker.endpoints[number] ?? EndpointWatch()
@@ -58,11 +61,14 @@ extension Simulation {
     }
 
     /// What the last commit calls done isn't started again.
-    private mutating func checkNotDone(_ place: (stream: StreamID, offset: Int64), _ number: Int) {
+    private mutating func checkNotDone(_ id: Int, _ place: (stream: StreamID, offset: Int64), _ number: Int) {
         guard !toggled.contains(number), let committed = log[place.stream].committed,
             let known = try? CommitMetadata.decode(committed.metadata, committed: committed.offset).metadata
         else { return }
-        if let hold = known.holds[endpoints[number].hash], place.offset >= hold.offset { return }
+        if let hold = known.holds[endpoints[number].hash], place.offset >= hold.offset {
+            checkInheritedHold(hold, id, place, number)
+            return
+        }
         // A sequence that is repeated from one of its records on is repeated whole.
         let read = ends[RecordPlace(stream: place.stream, offset: place.offset)]
         if endpoints[number].definition.isStrict, disturbances > read?.disturbances ?? 0 { return }
@@ -71,6 +77,15 @@ extension Simulation {
             isDone = !done.incomplete.contains(place.offset)
         }
         if isDone { violate("\(place.stream) \(place.offset) is started, and the last commit calls it done") }
+    }
+
+    /// What a predecessor committed as held until then doesn't start before; metadata keeps whole seconds, rounded up.
+    private mutating func checkInheritedHold(_ hold: Hold, _ id: Int, _ place: (stream: StreamID, offset: Int64), _ number: Int) {
+        guard committedBy[place.stream] != id, hold.offset == place.offset, hold.attempts > 0,
+            endpoints[number].lastPaused ?? .min < now - Self.parkedMilliseconds
+        else { return }
+        let early = hold.dueMilliseconds - 1_000 - now
+        if early > clockTolerance { violate("\(place.stream) \(place.offset) starts \(early) ms before its hold, taken over, is due") }
     }
 
     private mutating func checkRegistry(_ worker: SimulatedWorker, _ number: Int) {
@@ -183,6 +198,14 @@ extension Simulation {
         }
     }
 
+    /// Judged, though its record may wait for the changelog to be read.
+    mutating func disabled(_ id: Int, _ event: OperationalEvent) {
+        guard event.kind == .disabled, let worker = workers[id], let number = endpoints.firstIndex(where: { $0.id == event.endpointID })
+        else { return }
+        let known = registry.prefix(worker.registryIndex).last { $0.endpoint == number }?.entry?.prepared?.endpoint.version
+        worker.endpoints[number, default: EndpointWatch()].disabledVersion = known
+    }
+
     mutating func healthPublished(_ id: Int, _ record: HealthRecord) {
         guard let number = endpoints.firstIndex(where: { $0.id == record.endpointID }) else { return }
         // Sometimes it isn't written, sometimes it is and the answer says otherwise.
@@ -210,7 +233,8 @@ extension Simulation {
                 lastDisturbance >= publishedAt[event].at || endpoints[number].receiver == .loses || toggled.contains(number)
                 || replayed.contains(delivery)
             if !isExplained { violate("delivery \(delivery) is received twice without a reason") }
-        } else if endpoints[number].definition.isStrict, !toggled.contains(number), !astray.contains(delivery), !removed.contains(delivery), !replayed.contains(delivery),
+        } else if endpoints[number].definition.isStrict, !toggled.contains(number), !astray.contains(delivery), !removed.contains(delivery),
+            !replayed.contains(delivery),
             endpoints[number].created + 1_000 <= publishedAt[event].at, log.deadLetters[delivery] == nil
         {
             let key = number * 100 + publishedAt[event].partition
@@ -267,7 +291,9 @@ extension Simulation {
         case .dead(.parked, _):
             let known = registry.prefix(worker.registryIndex).last { $0.endpoint == number }?.entry?.prepared?.endpoint
             let isDisabled = worker.endpoints[number]?.disabledVersion.map { $0 >= known?.version ?? 0 } ?? false
-            if known?.state == .enabled, !isDisabled, endpoints[number].lastPaused ?? .min < now - Self.parkedMilliseconds { violate("delivery \(delivery) is parked, and its endpoint is enabled") }
+            if known?.state == .enabled, !isDisabled, endpoints[number].lastPaused ?? .min < now - Self.parkedMilliseconds {
+                violate("delivery \(delivery) is parked, and its endpoint is enabled")
+            }
         case .dead(.gone, _):
             if endpoints[number].receiver != .gone { violate("delivery \(delivery) is called gone by nobody") }
         case .dead(.refused, _), .dead(.poison, _), .dead(.oversize, _):

@@ -8,9 +8,12 @@ extension Simulation {
         if owner[Int(commit.stream.partition)] != id { violate("worker \(id) commits \(commit.stream), which isn't its own") }
         let last = log[commit.stream].committed
         // What lay under a hold is looked at again: the hold may have moved on, or gone.
-        let lastHolds = last.flatMap { try? CommitMetadata.decode($0.metadata, committed: $0.offset).metadata.holds.values.map(\.offset).min() }
+        let lastHolds = last.flatMap {
+            try? CommitMetadata.decode($0.metadata, committed: $0.offset).metadata.holds.values.map(\.offset).min()
+        }
         let before = min(last?.offset ?? 0, lastHolds ?? .max)
         log.commit(commit.stream, commit.offset, commit.metadata)
+        committedBy[commit.stream] = id
         note("worker \(id) commits \(commit.stream) \(commit.offset) \(commit.metadata)")
         guard let decoded = try? CommitMetadata.decode(commit.metadata, committed: commit.offset).metadata else {
             return violate("metadata that can't be read back")
@@ -52,7 +55,10 @@ extension Simulation {
         let before = log.events[partition].committed?.offset ?? 0
         log.events[partition].committed = (commit.offset, commit.metadata)
         for event in log.events[partition].records where event.offset >= before && event.offset < commit.offset {
-            for number in event.expected where endpoints[number].deletedAt == nil && log.lastSequence[event.number * 100 + number] == nil && !expired.contains(event.number * 100 + number) {
+            for number in event.expected
+            where endpoints[number].deletedAt == nil && log.lastSequence[event.number * 100 + number] == nil
+                && !expired.contains(event.number * 100 + number)
+            {
                 violate("fan-out calls event \(event.number) done without its delivery to \(endpoints[number].id)")
             }
         }
@@ -76,7 +82,9 @@ extension Simulation {
     mutating func checkHealthIsWritten(_ id: Int) {
         guard step % 8 == 0, let watches = workers[id]?.endpoints else { return }
         for number in watches.keys.sorted() where owner[Int(endpoints[number].partition)] == id {
-            guard let published = watches[number]?.health, now - since(watches[number]?.healthAt, id) > Self.healthLimitMilliseconds else { continue }
+            guard let published = watches[number]?.health, now - since(watches[number]?.healthAt, id) > Self.healthLimitMilliseconds else {
+                continue
+            }
             let last = log.health[Int(endpoints[number].partition)].last { $0.endpointID == endpoints[number].id }
             if last?.breaker != published.breaker || last?.disabled != published.disabled {
                 violate("the changelog doesn't know the health of \(endpoints[number].id)")
@@ -87,7 +95,9 @@ extension Simulation {
     private static let healthLimitMilliseconds: Int64 = 5_000
 
     /// Or, if that is later, since it has its brokers again.
-    private func since(_ time: Int64?, _ id: Int) -> Int64 { max(time ?? now, workers[id]?.cutOffUntil ?? 0, workers[id]?.suspendedUntil ?? 0) }
+    private func since(_ time: Int64?, _ id: Int) -> Int64 {
+        max(time ?? now, workers[id]?.cutOffUntil ?? 0, workers[id]?.suspendedUntil ?? 0)
+    }
 
     /// So long after the faults whoever can be delivered to has everything: nothing starves, and nothing waits to expire.
     static let healthyLimitMilliseconds: Int64 = 180_000
@@ -97,7 +107,9 @@ extension Simulation {
             let endpoint = endpoints[delivery % 100]
             return endpoint.receiver == .healthy && endpoint.parkedSince == nil && !toggled.contains(delivery % 100) && !hasEnded(delivery)
         }
-        if let waiting { violate("delivery \(waiting) to a healthy receiver has waited for \(Self.healthyLimitMilliseconds) ms without a fault") }
+        if let waiting {
+            violate("delivery \(waiting) to a healthy receiver has waited for \(Self.healthyLimitMilliseconds) ms without a fault")
+        }
     }
 
     mutating func explainUnfinished() {

@@ -90,7 +90,9 @@ public struct Simulation {
     /// Of each event.
     var publishedAt: [(at: Int64, partition: Int)] = []
     var job: ReplayJob?
-    /// Deliveries that were lost under a hold, once that was noticed.
+    /// Which worker committed each partition last.
+    var committedBy: [StreamID: Int] = [:]
+    /// Deliveries whose loss was noticed.
     var countedLost: Set<Int> = []
     /// Deliveries that an operator sent again: they promise no order.
     var replayed: Set<Int> = []
@@ -259,7 +261,9 @@ public struct Simulation {
         guard let leaving = workers[id]?.core.ownedStreams else { return }
         let isFenced = workers[id]?.generation != generation - (isLost ? 0 : 1)
         if !isLost, !isFenced {
-            for commit in workers[id]?.core.commits(of: leaving, onlyChanged: true) ?? [] where !isCommitPartLost() { commitChecked(id, commit) }
+            for commit in workers[id]?.core.commits(of: leaving, onlyChanged: true) ?? [] where !isCommitPartLost() {
+                commitChecked(id, commit)
+            }
             for commit in workers[id]?.progress.commits(onlyChanged: true) ?? [] where !isCommitPartLost() { commitChecked(commit) }
         }
         guard !keepsWhatIsLost else { return }

@@ -104,9 +104,19 @@ extension Simulation {
             let from = workers[id]?.healthPositions[partition] ?? records.count
             // A few at a time; the end is met when nothing more is there.
             let to = isSettling || scenario.isCalm ? records.count : min(records.count, from + Int.random(in: 0...20, using: &generator))
-            with(id) { worker, _ in
+            with(id) { [endpoints] worker, _ in
                 let isRestoring = worker.core.isRestoring(partition)
                 for record in records[min(from, to)..<to] { worker.core.healthRead(record, partition: partition, isRestoring: isRestoring) }
+                if isRestoring {
+                    // What a predecessor wrote meanwhile counts as well.
+                    for record in records[min(from, to)..<to] {
+                        guard let number = endpoints.firstIndex(where: { $0.id == record.endpointID }) else { continue }
+                        worker.endpoints[number, default: EndpointWatch()].openUntil =
+                            record.breaker == .closed ? nil : record.openUntilMilliseconds - worker.clockError
+                        worker.endpoints[number]?.disabledVersion = record.disabled?.endpointVersion
+                        worker.endpoints[number]?.failuresInARow = 0
+                    }
+                }
                 worker.healthPositions[partition] = to
                 if to == records.count { worker.core.restored(partition) }
             }
@@ -178,6 +188,9 @@ extension Simulation {
     private mutating func goOnAfterLoss(_ id: Int, _ stream: StreamID, _ position: Int64) {
         let start = log[stream].start
         workers[id]?.positions[stream] = start
+        for record in log.lanesRemoved(stream) where record.offset >= position && record.offset < start {
+            countedLost.insert(record.delivery)
+        }
         var lost: Int64 = 0
         // What starts without a committed offset starts where the log does.
         let isNew = workers[id]?.core.position(stream) == nil
@@ -305,7 +318,9 @@ extension Simulation {
         case .publishHealth(let record):
             hash(3 ^ UInt64(record.opens) << 8)
             healthPublished(id, record)
-        case .publishEvent(let event): hash(4 ^ UInt64(truncatingIfNeeded: event.atMilliseconds) << 8)
+        case .publishEvent(let event):
+            hash(4 ^ UInt64(truncatingIfNeeded: event.atMilliseconds) << 8)
+            disabled(id, event)
         case .logAttempt(let token, let attempt, let verdict):
             hash(5 ^ token.bits << 8 ^ UInt64(attempt) << 40)
             attemptLogged(id, token, verdict)

@@ -74,7 +74,9 @@ extension DeliveryLane {
         metrics.recordsExpired.add(Int(lost.records))
         log.error(
             "retention removed records of ordered endpoints before they were delivered: they are lost",
-            ["topic": .string(at.topic), "partition": .integer(at.partition), "endpoints": .integer(lost.holds),
-                "atMost": .integer(lost.records), "continues": .integer(low)])
+            [
+                "topic": .string(at.topic), "partition": .integer(at.partition), "endpoints": .integer(lost.holds),
+                "atMost": .integer(lost.records), "continues": .integer(low),
+            ])
     }
 }

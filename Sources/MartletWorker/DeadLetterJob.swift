@@ -46,7 +46,8 @@ public final class DeadLetterJob {
     private var startedMilliseconds = SystemClock.monotonicMilliseconds()
 
     public init(
-        _ kafka: KafkaSettings, _ topics: Topics, _ action: LetterPlan.Action, _ filter: LetterFilter, limit: Int? = nil, rate: JobRate? = nil
+        _ kafka: KafkaSettings, _ topics: Topics, _ action: LetterPlan.Action, _ filter: LetterFilter, limit: Int? = nil,
+        rate: JobRate? = nil
     ) {
         (self.kafka, self.topics, self.action, self.filter, self.limit, self.rate) = (kafka, topics, action, filter, limit, rate)
         plan = LetterPlan(action, filter, limit: limit, targets: [:])

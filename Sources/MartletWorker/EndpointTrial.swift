@@ -32,12 +32,16 @@ public struct EndpointTrial: Sendable {
         if let request = prepared.tokenRequest {
             var tokens = AccessTokens()
             _ = tokens.ask(prepared.endpoint.id, version: 1, waiter: 0, now: 0)
-            let answer = exchange(sender, loop, HTTPRequest(
-                token: 1, url: request.url, headers: request.headers, body: CopiedBody(request.body), timeouts: prepared.endpoint.timeouts,
-                tls: prepared.tls), excerptBytes: AccessTokens.answerLimitBytes)
+            let answer = exchange(
+                sender, loop,
+                HTTPRequest(
+                    token: 1, url: request.url, headers: request.headers, body: CopiedBody(request.body),
+                    timeouts: prepared.endpoint.timeouts,
+                    tls: prepared.tls), excerptBytes: AccessTokens.answerLimitBytes)
             if let failure = tokens.answered(prepared.endpoint.id, answer, now: 0).failure {
                 return Exchange(
-                    headers: [], ownHeaders: 0, body: delivery.body, result: HTTPResult(token: 1, error: (kind: failure.0, text: failure.1)))
+                    headers: [], ownHeaders: 0, body: delivery.body, result: HTTPResult(token: 1, error: (kind: failure.0, text: failure.1))
+                )
             }
             if case .bearer(let token, _) = tokens.ask(prepared.endpoint.id, version: 1, waiter: 0, now: 0) { bearer = token }
         }

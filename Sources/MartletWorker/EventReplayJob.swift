@@ -45,7 +45,8 @@ public final class EventReplayJob {
 
     /// `inputs`: topics beside the events topic; a name that starts with `^` is a regular expression. `rate`: of deliveries.
     public init(
-        _ kafka: KafkaSettings, _ topics: Topics, inputs: [String] = [], to endpointID: String, _ range: EventReplay.Range, rate: JobRate? = nil
+        _ kafka: KafkaSettings, _ topics: Topics, inputs: [String] = [], to endpointID: String, _ range: EventReplay.Range,
+        rate: JobRate? = nil
     ) {
         (self.kafka, self.topics, self.inputs, self.endpointID) = (kafka, topics, inputs, endpointID)
         (self.range, self.rate) = (range, rate)
@@ -131,7 +132,8 @@ public final class EventReplayJob {
     private func spans(_ reader: TopicReader, _ outcome: inout Outcome) throws -> [Span] {
         let counts = try TopicAdmin(kafka).describe().partitions
         // A regular expression must not take Martlet's own topics for events.
-        let names = try Self.named([topics.events] + inputs, among: counts.keys.filter { $0 == topics.events || !topics.isOwn($0) }.sorted())
+        let names = try Self.named(
+            [topics.events] + inputs, among: counts.keys.filter { $0 == topics.events || !topics.isOwn($0) }.sorted())
         let all = names.flatMap { name in (0..<Int32(counts[name] ?? 0)).map { TopicPartition(name, $0) } }
         // Producers' clocks stamp events: the first of the time range can be found, but no end below which all of it lies.
         let starts = try reader.offsets(all, atMilliseconds: range.since)

@@ -21,7 +21,9 @@ final class LetterTail {
         let end = try reader.watermarks(at).high
         guard end > position else { return }
         try reader.read(at, from: position, below: end) { message in
-            if let key = message.key, message.value != nil { newest[partition, default: [:]][String(decoding: key, as: UTF8.self)] = message.offset }
+            if let key = message.key, message.value != nil {
+                newest[partition, default: [:]][String(decoding: key, as: UTF8.self)] = message.offset
+            }
             return true
         }
         positions[partition] = end

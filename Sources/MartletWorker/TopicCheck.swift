@@ -42,7 +42,9 @@ public struct TopicCheck: Sendable {
             let own = wanted.map(\.name).filter { $0 != topics.events }
             for name in try EventReplayJob.named([input], among: own) {
                 check.findings.append(
-                    Finding(topic: name, problem: "is matched by --input-topics '\(input)', and holds no events; make the expression narrower", isFatal: true))
+                    Finding(
+                        topic: name, problem: "is matched by --input-topics '\(input)', and holds no events; make the expression narrower",
+                        isFatal: true))
             }
         }
         guard withSettings, check.findings.allSatisfy({ !$0.isFatal }) else { return check }
@@ -68,7 +70,8 @@ public struct TopicCheck: Sendable {
             findings.append(
                 Finding(
                     topic: topic.name,
-                    problem: "has \(count) partitions, and \(topics.deliveries) \(topic.partitions); it works, but grow them together ('martlet topics grow')",
+                    problem:
+                        "has \(count) partitions, and \(topics.deliveries) \(topic.partitions); it works, but grow them together ('martlet topics grow')",
                     isFatal: false))
             return
         }

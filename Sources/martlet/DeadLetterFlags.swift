@@ -70,7 +70,9 @@ enum DeadLetterFlags {
     static func rate(_ arguments: Arguments) throws -> JobRate? {
         guard let text = arguments.text("rate") else { return nil }
         // A plain number is per second.
-        guard let rate = RateLimit(text.contains("/") ? text : text + "/s") else { throw arguments.bad("rate", text, "a rate such as 200/s or 6000/m") }
+        guard let rate = RateLimit(text.contains("/") ? text : text + "/s") else {
+            throw arguments.bad("rate", text, "a rate such as 200/s or 6000/m")
+        }
         return JobRate(count: rate.n, perMilliseconds: rate.perMilliseconds)
     }
 }

@@ -163,7 +163,8 @@ struct LetterPage {
             return terminal.print(json.prettyText)
         }
         func heading(_ text: String) { terminal.print("\n" + terminal.paint(text, .bold)) }
-        terminal.print("\(Terminal.safe(letter.id)) at \(letter.coordinates), died \(Timestamp.text(milliseconds: letter.diedMilliseconds))")
+        terminal.print(
+            "\(Terminal.safe(letter.id)) at \(letter.coordinates), died \(Timestamp.text(milliseconds: letter.diedMilliseconds))")
         heading("Headers")
         let width = letter.headers.map(\.name.count).max() ?? 0
         for header in letter.headers {

@@ -118,7 +118,8 @@ private struct ExchangePage {
         let fresh = "\n  - refuse a timestamp more than five minutes from its clock"
         switch endpoint.signature {
         case .standard:
-            return "\(name): HMAC-SHA256 (v1) or ed25519 (v1a) of \"{webhook-id}.{webhook-timestamp}.{body}\", over the bytes as they came" + fresh
+            return "\(name): HMAC-SHA256 (v1) or ed25519 (v1a) of \"{webhook-id}.{webhook-timestamp}.{body}\", over the bytes as they came"
+                + fresh
         case .github: return "\(name): sha256= and the hexadecimal HMAC-SHA256 of the body's bytes as they came"
         case .shopify: return "\(name): the base64 HMAC-SHA256 of the body's bytes as they came"
         case .stripe: return "\(name): v1 is the hexadecimal HMAC-SHA256 of \"{t}.{body}\", over the bytes as they came" + fresh

@@ -55,7 +55,11 @@ struct Terminal: Sendable {
     private static func withoutC1(_ text: String) -> String {
         guard text.unicodeScalars.contains(where: { (0x7f..<0xa0).contains($0.value) }) else { return text }
         return text.unicodeScalars.reduce(into: "") { all, scalar in
-            if (0x7f..<0xa0).contains(scalar.value) { all += "\\u00" + String(scalar.value, radix: 16) } else { all.unicodeScalars.append(scalar) }
+            if (0x7f..<0xa0).contains(scalar.value) {
+                all += "\\u00" + String(scalar.value, radix: 16)
+            } else {
+                all.unicodeScalars.append(scalar)
+            }
         }
     }
 

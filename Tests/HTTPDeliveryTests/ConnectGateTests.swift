@@ -29,7 +29,8 @@ import Testing
         defer { dns.stop() }
         func result(_ name: String) throws -> HTTPResult {
             try TransportConformanceTests.send(
-                kind, ["http://\(name).martlet-test.net:\(server.port)/"], addresses: Self.loopback, nameServers: "127.0.0.1:\(dns.port)")[0]
+                kind, ["http://\(name).martlet-test.net:\(server.port)/"], addresses: Self.loopback, nameServers: "127.0.0.1:\(dns.port)")[
+                    0]
         }
         #expect(try result("good").status == 200)
         for name in ["mixed", "mixed2", "private"] {
@@ -60,7 +61,8 @@ import Testing
         let server = try HTTPServer(.init(port: 0)) { _ in .init(200) }
         defer { server.stop() }
         let url = "http://127.0.0.1:\(server.port)/"
-        let results = try TransportConformanceTests.send(kind, [url, url, url], addresses: Self.loopback, sequential: true) { transport, finished in
+        let results = try TransportConformanceTests.send(kind, [url, url, url], addresses: Self.loopback, sequential: true) {
+            transport, finished in
             if finished == 2 { transport.setAddressPolicy(AddressPolicy()) }
         }
         #expect(results.map(\.status) == [200, 200, nil] && results[2].error?.kind == .refusedAddress, "\(results)")
@@ -68,12 +70,17 @@ import Testing
     }
 
     /// Spellings of the loopback address, put past the registration: each is refused, or is no host at all.
-    @Test(arguments: Kind.allCases, ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[::127.0.0.1]", "[64:ff9b::7f00:1]", "169.254.169.254", "0.0.0.0", "[fe80::1]"])
+    @Test(
+        arguments: Kind.allCases,
+        ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[::127.0.0.1]", "[64:ff9b::7f00:1]", "169.254.169.254", "0.0.0.0", "[fe80::1]"])
     func literalsAreRefusedAtTheConnection(_ kind: Kind, _ host: String) throws {
         let server = try HTTPServer(.init(port: 0)) { _ in .init(200) }
         defer { server.stop() }
-        guard let url = try? EndpointURL("http://\(host):\(server.port)/", rules: .init(allowHTTP: true, addresses: Self.everything)) else { return }
-        let result = try TransportConformanceTests.send(kind, [url.description], addresses: AddressPolicy(), rules: .init(allowHTTP: true, addresses: Self.everything))[0]
+        guard let url = try? EndpointURL("http://\(host):\(server.port)/", rules: .init(allowHTTP: true, addresses: Self.everything)) else {
+            return
+        }
+        let result = try TransportConformanceTests.send(
+            kind, [url.description], addresses: AddressPolicy(), rules: .init(allowHTTP: true, addresses: Self.everything))[0]
         #expect(result.error?.kind == .refusedAddress && result.status == nil, "\(result)")
     }
 
@@ -87,7 +94,9 @@ import Testing
     }
 
     /// No byte of a header can begin another one, whoever made it.
-    @Test(arguments: Kind.allCases, ["a\r\nx-more: b", "a\nb", "a\u{0}b", "a\u{7f}"]) func headersCannotBreakOut(_ kind: Kind, _ value: String) throws {
+    @Test(arguments: Kind.allCases, ["a\r\nx-more: b", "a\nb", "a\u{0}b", "a\u{7f}"]) func headersCannotBreakOut(
+        _ kind: Kind, _ value: String
+    ) throws {
         let server = RawServer([Array("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".utf8)])
         defer { server.stop() }
         for header in [HTTPHeader("x-own", value), HTTPHeader("x-own\(value)", "1")] {

@@ -67,7 +67,8 @@ final class DNSServer: Sendable {
             addresses = answer(name, number)
         }
         // Id; response, recursion; one question; so many answers.
-        var out = Array(query[0..<2]) + [0x81, addresses == nil ? 0x83 : 0x80, 0, 1, 0, UInt8(addresses?.count ?? 0), 0, 0, 0, 0] + question
+        var out =
+            Array(query[0..<2]) + [0x81, addresses == nil ? 0x83 : 0x80, 0, 1, 0, UInt8(addresses?.count ?? 0), 0, 0, 0, 0] + question
         for address in addresses ?? [] {
             // The question's name, A, IN, a second to live, four bytes.
             out += [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4] + address.split(separator: ".").compactMap { UInt8($0) }

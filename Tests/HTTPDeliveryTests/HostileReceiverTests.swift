@@ -20,31 +20,47 @@ import Testing
     private static func text(_ text: String) -> [UInt8] { Array(text.utf8) }
 
     static let cases = [
-        Case(name: "a head that drips", script: .drip(text("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Long: "), then: text("a")), error: .timeout),
         Case(
-            name: "a body that drips", script: .drip(text("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"), then: text("a")), status: 200,
+            name: "a head that drips", script: .drip(text("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Long: "), then: text("a")),
             error: .timeout),
-        Case(name: "endless chunks", script: .flood(text("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), then: text("5\r\nhello\r\n")), status: 200),
         Case(
-            name: "one endless chunk", script: .flood(text("HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n"), then: text("aaaa")),
+            name: "a body that drips", script: .drip(text("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"), then: text("a")),
+            status: 200,
+            error: .timeout),
+        Case(
+            name: "endless chunks",
+            script: .flood(text("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), then: text("5\r\nhello\r\n")), status: 200),
+        Case(
+            name: "one endless chunk",
+            script: .flood(text("HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n"), then: text("aaaa")),
             status: 500),
         Case(
             name: "an endless chunk extension",
-            script: .flood(text("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;"), then: text("aaaaaaaa")), status: 200, error: .timeout),
-        Case(name: "endless headers", script: .flood(text("HTTP/1.1 200 OK\r\n"), then: text("X-More: aaaaaaaaaaaaaaaa\r\n")), error: .tooLarge),
+            script: .flood(text("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;"), then: text("aaaaaaaa")), status: 200,
+            error: .timeout),
+        Case(
+            name: "endless headers", script: .flood(text("HTTP/1.1 200 OK\r\n"), then: text("X-More: aaaaaaaaaaaaaaaa\r\n")),
+            error: .tooLarge),
         Case(name: "endless 1xx", script: .flood([], then: text("HTTP/1.1 102 Processing\r\n\r\n")), error: .tooLarge),
         Case(name: "an endless body", script: .flood(text("HTTP/1.1 503 No\r\n\r\n"), then: text("aaaaaaaa")), status: 503),
         Case(name: "HTTP/0.9", script: .once(text("<html>welcome</html>\n")), error: .protocol),
         Case(name: "a reset in the head", script: .reset(text("HTTP/1.1 200 OK\r\nContent-Le")), error: .reset),
-        Case(name: "a reset in the body", script: .reset(text("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")), status: 200, error: .reset),
+        Case(
+            name: "a reset in the body", script: .reset(text("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")), status: 200,
+            error: .reset),
         Case(name: "more than it said", script: .once(text("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more")), status: 200),
-        Case(name: "less than it said", script: .once(text("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok")), status: 200, error: .protocol),
+        Case(
+            name: "less than it said", script: .once(text("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok")), status: 200, error: .protocol
+        ),
         Case(name: "a length that is no number", script: .once(text("HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n")), error: .protocol),
         Case(name: "a negative length", script: .once(text("HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n")), error: .protocol),
         Case(
-            name: "a compressed bomb stays as it is", script: .once(text("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1030\r\n\r\n") + bomb),
+            name: "a compressed bomb stays as it is",
+            script: .once(text("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1030\r\n\r\n") + bomb),
             status: 200),
-        Case(name: "a redirect to a private address", script: .once(text("HTTP/1.1 307 T\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n")), status: 307),
+        Case(
+            name: "a redirect to a private address",
+            script: .once(text("HTTP/1.1 307 T\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n")), status: 307),
         Case(name: "plain text where TLS was asked for", script: .once(text("HTTP/1.1 200 OK\r\n\r\n")), error: .tls),
     ]
     /// A mebibyte of zeros, compressed, would have this many bytes.
@@ -58,7 +74,8 @@ import Testing
         let scheme = hostile.error == .tls ? "https" : "http"
         let neighbours = Array(repeating: "http://127.0.0.1:\(healthy.port)/", count: 5)
         let before = ProcessUsage.residentBytes()
-        let results = try TransportConformanceTests.send(kind, ["\(scheme)://127.0.0.1:\(server.port)/"] + neighbours, timeouts: Self.timeouts)
+        let results = try TransportConformanceTests.send(
+            kind, ["\(scheme)://127.0.0.1:\(server.port)/"] + neighbours, timeouts: Self.timeouts)
         #expect(results[0].error?.kind == hostile.error, "\(results[0])")
         if let status = hostile.status { #expect(results[0].status == status, "\(results[0])") }
         #expect(results[0].timings.total < 2_000_000 && results[0].excerpt.count <= ResponseLimits.excerptBytes)

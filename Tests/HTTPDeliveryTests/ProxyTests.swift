@@ -16,7 +16,8 @@ import Testing
     /// The request's own name never resolves here: only the proxy can have reached it. What isn't a number is its affair; what is one is
     /// still refused here.
     @Test(arguments: TransportConformanceTests.Kind.allCases) func goesThroughTheProxy(_ kind: TransportConformanceTests.Kind) throws {
-        let proxy = RawServer([Array("HTTP/1.1 200 Connected\r\n\r\nHTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n".utf8)], after: .keep)
+        let proxy = RawServer(
+            [Array("HTTP/1.1 200 Connected\r\n\r\nHTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n".utf8)], after: .keep)
         defer { proxy.stop() }
         let settings = try EgressProxy("http://127.0.0.1:\(proxy.port)")
         let results = try TransportConformanceTests.send(

@@ -47,7 +47,8 @@ final class TLSServers {
     typealias Kind = TransportConformanceTests.Kind
 
     private func send(
-        _ kind: Kind, _ urls: [String], bundle: String = "/etc/ssl/certs/ca-certificates.crt", extra: String? = nil, tls: [TLSIdentity?] = [nil]
+        _ kind: Kind, _ urls: [String], bundle: String = "/etc/ssl/certs/ca-certificates.crt", extra: String? = nil,
+        tls: [TLSIdentity?] = [nil]
     ) throws -> [HTTPResult] {
         try TransportConformanceTests.send(kind, urls, sequential: true, bundle: bundle, extra: extra, tls: tls)
     }

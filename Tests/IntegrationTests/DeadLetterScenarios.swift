@@ -31,7 +31,9 @@ extension Scenarios {
             (filter.endpoints, filter.reasons) = (["ep_paused"], ["parked"])
             counts = try DeadLetterJob(world.kafka, world.topics, .replay(to: nil), filter).count()
             #expect(counts.total == 30 && counts.skipped.isEmpty)
-            counts = try DeadLetterJob(world.kafka, world.topics, .replay(to: nil), filter, limit: 10, rate: JobRate(count: 1_000, perMilliseconds: 1_000)).run()
+            counts = try DeadLetterJob(
+                world.kafka, world.topics, .replay(to: nil), filter, limit: 10, rate: JobRate(count: 1_000, perMilliseconds: 1_000)
+            ).run()
             #expect(counts.total == 10)
             counts = try DeadLetterJob(world.kafka, world.topics, .replay(to: nil), filter).run(settleMilliseconds: 1)
             #expect(counts.total == 20)

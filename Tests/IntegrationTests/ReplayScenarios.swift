@@ -81,7 +81,9 @@ extension Scenarios {
             #expect(counts.replayed == 29 && counts.outsideTime == 1)
             #expect(try job.run().counts.replayed == 29)
             // Martlet's own topics aren't taken for events, whatever the expression says.
-            #expect(try EventReplayJob(world.kafka, world.topics, inputs: ["^" + world.topics.prefix], to: "ep_1", .init(since: 0)).count().counts.read == 30)
+            #expect(
+                try EventReplayJob(world.kafka, world.topics, inputs: ["^" + world.topics.prefix], to: "ep_1", .init(since: 0)).count()
+                    .counts.read == 30)
         }
     }
 }

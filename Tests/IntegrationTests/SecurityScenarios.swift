@@ -50,9 +50,12 @@ extension Scenarios {
         let tokens = try HTTPServer(.init(port: 0)) { request in
             if isDown.load(ordering: .relaxed) { return .init(503) }
             let number = asked.add(1, ordering: .relaxed).newValue
-            guard request.body == Array("grant_type=client_credentials&scope=hooks".utf8), request.header("authorization") == "Basic Y2xpZW50OnMzY3JldA=="
+            guard request.body == Array("grant_type=client_credentials&scope=hooks".utf8),
+                request.header("authorization") == "Basic Y2xpZW50OnMzY3JldA=="
             else { return .init(400) }
-            return .init(200, headers: [("content-type", "application/json")], body: #"{"access_token":"t\#(number)","token_type":"bearer","expires_in":3600}"#)
+            return .init(
+                200, headers: [("content-type", "application/json")],
+                body: #"{"access_token":"t\#(number)","token_type":"bearer","expires_in":3600}"#)
         }
         defer { tokens.stop() }
         let receiver = try HTTPServer(.init(port: 0)) { request in
@@ -75,7 +78,9 @@ extension Scenarios {
                         tokenURL: "http://127.0.0.1:\(tokens.port)/token", clientID: "client", secret: .plain("s3cret"), scope: "hooks"))
             }
             var other = endpoint
-            (other.id, other.types, other.schedule) = ("ep_other", [.exact("other.made")], RetrySchedule(delaysMilliseconds: [100]) ?? .standard)
+            (other.id, other.types, other.schedule) = (
+                "ep_other", [.exact("other.made")], RetrySchedule(delaysMilliseconds: [100]) ?? .standard
+            )
             try world.register([endpoint, other])
             try world.start()
             try world.publish((0..<40).map { World.event("e\($0)") })

@@ -13,7 +13,8 @@ struct AccessTokenTests {
         for waiter in 2...50 as ClosedRange<UInt64> { #expect(tokens.ask("ep", version: 1, waiter: waiter, now: 0) == .wait(ask: false)) }
         // Another endpoint's is another's.
         #expect(tokens.ask("other", version: 1, waiter: 99, now: 0) == .wait(ask: true))
-        let (waiters, failure) = tokens.answered("ep", Self.answer(#"{"access_token":"t1","token_type":"Bearer","expires_in":3600}"#), now: 100)
+        let (waiters, failure) = tokens.answered(
+            "ep", Self.answer(#"{"access_token":"t1","token_type":"Bearer","expires_in":3600}"#), now: 100)
         #expect(waiters == Array(1...50) && failure == nil)
         #expect(tokens.ask("ep", version: 1, waiter: 1, now: 100) == .bearer("t1", renew: false))
     }
@@ -49,7 +50,8 @@ struct AccessTokenTests {
     }
 
     @Test(arguments: [
-        (answer("", status: 401), ErrorClass.status), (answer("{}"), .protocol), (answer("no json"), .protocol), (answer(#"{"access_token":""}"#), .protocol),
+        (answer("", status: 401), ErrorClass.status), (answer("{}"), .protocol), (answer("no json"), .protocol),
+        (answer(#"{"access_token":""}"#), .protocol),
         (answer("{\"access_token\":\"a\\r\\nx: y\"}"), .protocol), (answer(#"{"access_token":"t","token_type":"mac"}"#), .protocol),
         (answer(#"{"access_token":5}"#), .protocol),
     ])
@@ -74,7 +76,8 @@ struct AccessTokenTests {
 
     @Test func theRequestIsAsTheStandardSays() throws {
         let client = OAuthClient(
-            tokenURL: "https://id.example.com/token", clientID: "a:b", secret: .plain("s p&c"), scope: "hooks:write x", audience: "https://api")
+            tokenURL: "https://id.example.com/token", clientID: "a:b", secret: .plain("s p&c"), scope: "hooks:write x",
+            audience: "https://api")
         let endpoint = AuthenticationTests.endpoint { $0.auth = .oauth2(client) }
         try endpoint.validate(rules: .init())
         let prepared = PreparedEndpoint(endpoint, rules: .init())
@@ -82,7 +85,9 @@ struct AccessTokenTests {
         #expect(prepared.refusal == nil && request.url.description == "https://id.example.com/token")
         // RFC 6749, 2.3.1: encoded, joined, in base64: "a%3Ab:s+p%26c".
         #expect(request.headers.contains(.init("authorization", "Basic YSUzQWI6cytwJTI2Yw==")))
-        #expect(String(decoding: request.body, as: UTF8.self) == "grant_type=client_credentials&scope=hooks%3Awrite+x&audience=https%3A%2F%2Fapi")
+        #expect(
+            String(decoding: request.body, as: UTF8.self)
+                == "grant_type=client_credentials&scope=hooks%3Awrite+x&audience=https%3A%2F%2Fapi")
         // It survives the registry, and is sealed and hidden like any secret.
         let keys = try KeyRing(lines: [SealingTests.first])
         for stored in [endpoint, endpoint.sealed(keys)] {
@@ -92,7 +97,9 @@ struct AccessTokenTests {
         #expect(!endpoint.json(revealSecrets: false).text.contains("s p&c"))
     }
 
-    @Test(arguments: ["http://id.example.com/", "https://127.0.0.1/", "https://169.254.169.254/", "https://localhost/token", "file:///etc/passwd"])
+    @Test(arguments: [
+        "http://id.example.com/", "https://127.0.0.1/", "https://169.254.169.254/", "https://localhost/token", "file:///etc/passwd",
+    ])
     func theTokenURLPassesTheSameGate(_ url: String) {
         let endpoint = AuthenticationTests.endpoint { $0.auth = .oauth2(OAuthClient(tokenURL: url, clientID: "a", secret: .plain("b"))) }
         #expect(throws: Endpoint.Invalid.self) { try endpoint.validate(rules: .init()) }
@@ -112,7 +119,9 @@ struct EndpointTLSTests {
     }
 
     @Test func itsKeyIsASecret() throws {
-        let endpoint = AuthenticationTests.endpoint { $0.tls = EndpointTLS(authorities: "ca", certificate: "cert", key: .plain("hidden-key")) }
+        let endpoint = AuthenticationTests.endpoint {
+            $0.tls = EndpointTLS(authorities: "ca", certificate: "cert", key: .plain("hidden-key"))
+        }
         let keys = try KeyRing(lines: [SealingTests.first])
         for stored in [endpoint, endpoint.sealed(keys)] {
             #expect(try Endpoint(json: try JSONValue.parse(Array(stored.json(revealSecrets: true).text.utf8))).opened(keys) == endpoint)

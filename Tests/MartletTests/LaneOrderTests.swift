@@ -176,7 +176,8 @@ struct LaneOrderTests {
         bench.register(version: 2, id: "e0") { ($0.ordering, $0.state) = (.strict, .paused) }
         _ = bench.core.takeCommands()
         let again = try must(
-            bench.core.receivedAgain(Self.stream, offset: 0, DeliveryFacts(endpointID: "e0", ageFromMilliseconds: bench.now.wall, bytes: 1)))
+            bench.core.receivedAgain(Self.stream, offset: 0, DeliveryFacts(endpointID: "e0", ageFromMilliseconds: bench.now.wall, bytes: 1))
+        )
         bench.core.readAgainReached(Self.stream, offset: bench.nextOffset)
         _ = bench.core.takeCommands()
         bench.core.produced(again, .acknowledged)
@@ -230,7 +231,8 @@ struct LaneOrderTests {
         var bench = try Self.bench()
         bench.register(id: "other")
         let metadata = CommitMetadata(
-            completed: .init(incomplete: [], highestCompleted: 1), holds: [Hold.hash("ep"): Hold(offset: 1, dueMilliseconds: 0, attempts: 1)]
+            completed: .init(incomplete: [], highestCompleted: 1),
+            holds: [Hold.hash("ep"): Hold(offset: 1, dueMilliseconds: 0, attempts: 1)]
         ).encoded(committed: 0)
         bench.core.disown(bench.core.ownedStreams)
         try bench.core.own(Self.stream, committed: 0, metadata: metadata)
@@ -258,7 +260,9 @@ struct LaneOrderTests {
         bench.pass(3_599_000)
         #expect(bench.core.takeCommands().isEmpty && bench.core.readBudget(Self.stream) == 0)
         bench.pass(2_000)
-        let disabled = bench.core.takeCommands().compactMap { if case .publishHealth(let record) = $0 { record.disabled?.reason } else { nil } }
+        let disabled = bench.core.takeCommands().compactMap {
+            if case .publishHealth(let record) = $0 { record.disabled?.reason } else { nil }
+        }
         #expect(disabled.count == Hold.limit && disabled.allSatisfy { $0 == "hold-limit" })
     }
 

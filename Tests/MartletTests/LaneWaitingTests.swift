@@ -170,7 +170,9 @@ struct LaneWaitingTests {
         bench.register(id: "other") { $0.maxConcurrency = 1_000 }
         // Fast at first: its concurrency grows.
         for _ in 0..<2_000 {
-            if let token = bench.read() { for started in bench.starts() { bench.core.attemptEnded(started, .delivered, .success) } ; _ = token }
+            if let token = bench.read() {
+                for started in bench.starts() { bench.core.attemptEnded(started, .delivered, .success) }; _ = token
+            }
         }
         for _ in 0..<60 { _ = bench.read() }
         let started = bench.starts()

@@ -182,8 +182,9 @@ extension LaneStateMachine {
         }
         guard endpoints[slot].inFlight < endpoints[slot].concurrency.limit || has(.ignoreConcurrency) else { return false }
         // Of a bound that is half used no endpoint gets more than its share, in flight or not.
-        guard endpoints[slot].inFlight < settings.unfinishedLimit / LaneSettings.share || endpoints[slot].inFlight == 0
-            || !isCrowded(StreamID(topic: 0, partition: endpoints[slot].partition))
+        guard
+            endpoints[slot].inFlight < settings.unfinishedLimit / LaneSettings.share || endpoints[slot].inFlight == 0
+                || !isCrowded(StreamID(topic: 0, partition: endpoints[slot].partition))
         else {
             wake(slot, at: now.monotonic + settings.crowdedWaitMilliseconds)
             return false

@@ -7,11 +7,12 @@ public enum LaneDefect: String, Sendable, CaseIterable {
     case workWithoutALease, restartWhatIsInFlight, dropTheHeadOnRevoke, keepWhatIsLost, startBeforeHealth
     // Of admission.
     case takeUnknownForDeleted, spendAnAttemptWhileOpen, twoProbes, retryEarly, lookAtHeadsEarly, chargeTwice, neverCharge
-    case ignoreConcurrency, fullBucketAtATakeover, starveAnEndpoint, starveRetries, startForADisabledEndpoint, forgetWhatHealthSays, forgetUnwrittenHealth
+    case ignoreConcurrency, fullBucketAtATakeover, starveAnEndpoint, starveRetries, startForADisabledEndpoint, forgetWhatHealthSays,
+        forgetUnwrittenHealth
     // Of the outcome.
     case giveUpOnFailure, parkWhatFails, deliverAgain, giveUpOnTransientProduce, deferWithoutAge, loseWhatIsAstray
     // Of order.
-    case reorder, meetEarly, loseAHold, forgetHolds, skipTheHeldHead, passAFailedHead, holdWithoutCovering
+    case reorder, meetEarly, loseAHold, forgetWhenHoldsAreDue, forgetHolds, skipTheHeldHead, passAFailedHead, holdWithoutCovering
     // Of memory.
     case readWithoutBounds, keepRecordsForEver
     // Of egress.

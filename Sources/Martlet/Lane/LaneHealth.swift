@@ -186,7 +186,10 @@ extension LaneStateMachine {
         endpoints[slot].failingSinceMilliseconds = record.failingSinceMilliseconds
         endpoints[slot].attemptsSinceSuccess = record.attemptsSinceSuccess
         endpoints[slot].isKnownToFail = record.failingSinceMilliseconds != nil
-        endpoints[slot].disabled = record.disabled
+        // An answer that came while the changelog was being read is newer than what stands there.
+        if record.disabled?.atMilliseconds ?? .min >= endpoints[slot].disabled?.atMilliseconds ?? .min {
+            endpoints[slot].disabled = record.disabled
+        }
         // A probe that is under way since an earlier ownership decides.
         if let probe = endpoints[slot].probe, self.record(probe)?.phase == .inFlight { return settleWaiting(slot) }
         endpoints[slot].probe = nil

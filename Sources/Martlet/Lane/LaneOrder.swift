@@ -143,6 +143,7 @@ extension LaneStateMachine {
     private mutating func cover(_ token: RecordToken, _ record: LaneRecord) {
         streams[record.stream]?.tracker?.complete(record.offset)
         count(record, -1)
+        streams[record.stream]?.holds[endpoints[record.endpoint].hash]?.backlog += 1
         records[Int(token.slot)]?.isCovered = true
         coveredBytes += record.facts.bytes
         if let record = self.record(token) { count(record, 1) }
@@ -214,7 +215,8 @@ extension LaneStateMachine {
         let candidates = streams.keys.filter { $0.topic == 0 && streams[$0]?.holds.isEmpty == false }.sorted()
         // Partitions take turns.
         let turn = candidates.firstIndex { $0.partition > lastCatchUpPartition } ?? 0
-        for stream in candidates[turn...] + candidates[..<turn] where streams[stream]?.isRevoking == false && (has(.startBeforeHealth) || !restoring.contains(stream.partition)) {
+        for stream in candidates[turn...] + candidates[..<turn]
+        where streams[stream]?.isRevoking == false && (has(.startBeforeHealth) || !restoring.contains(stream.partition)) {
             guard catchUp == nil else {
                 nextHoldWall = now.wall
                 return

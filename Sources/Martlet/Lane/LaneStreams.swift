@@ -13,7 +13,9 @@ extension LaneStateMachine {
             state.committed = committed
             state.committedMetadata = metadata
             if stream.topic == 0, !has(.forgetHolds) {
-                for (hash, hold) in decoded.holds {
+                for (hash, given) in decoded.holds {
+                    var hold = given
+                    if has(.forgetWhenHoldsAreDue) { hold.dueMilliseconds = 0 }
                     state.holds[hash] = HeldEndpoint(
                         hold: hold, coveredUpTo: decoded.completed.map { $0.highestCompleted + 1 } ?? committed,
                         failingSince: hold.attempts > 0 ? now.wall : nil, isInherited: true)

@@ -55,7 +55,9 @@ public struct AccessTokens {
     }
 
     /// The token endpoint's answer. Returns who waited for it, and why they can't go on; nil: they ask again, and get the token.
-    public mutating func answered(_ endpointID: String, _ result: HTTPResult, now: Int64) -> (waiters: [UInt64], failure: (ErrorClass, String)?) {
+    public mutating func answered(_ endpointID: String, _ result: HTTPResult, now: Int64) -> (
+        waiters: [UInt64], failure: (ErrorClass, String)?
+    ) {
         guard var entry = entries[endpointID], entry.isAsked else { return ([], nil) }
         let waiters = entry.waiters
         (entry.isAsked, entry.waiters) = (false, [])

@@ -12,7 +12,8 @@ extension Endpoint {
     }
 
     static let knownFields: Set<String> = [
-        "v", "id", "tenant", "url", "description", "types", "state", "reason", "secrets", "signature", "auth", "tls", "headers", "bodyFormat",
+        "v", "id", "tenant", "url", "description", "types", "state", "reason", "secrets", "signature", "auth", "tls", "headers",
+        "bodyFormat",
         "scheduleMs",
         "maxAgeMs", "timeoutsMs", "rate", "maxConcurrency", "ordering", "httpVersion", "transport", "sendsTrace", "createdMs", "updatedMs",
         "version",

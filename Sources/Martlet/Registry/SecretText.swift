@@ -128,7 +128,9 @@ extension Endpoint {
         if let key = tls?.key { tls?.key = try change(key) }
     }
 
-    private var secretTexts: [SecretText] { secrets.map(\.text) + headers.map(\.text) + (auth.map { [$0.secret] } ?? []) + (tls?.key.map { [$0] } ?? []) }
+    private var secretTexts: [SecretText] {
+        secrets.map(\.text) + headers.map(\.text) + (auth.map { [$0.secret] } ?? []) + (tls?.key.map { [$0] } ?? [])
+    }
 
     /// With every secret in plain.
     public func opened(_ keys: KeyRing) throws(Invalid) -> Endpoint {
