@@ -307,15 +307,19 @@ public struct Simulation {
             }
             worker.eventPositions[Int(partition)] = start?.offset ?? log.events[Int(partition)].start
             // What stands there counts from now on, whenever it is read.
-            for record in log.health[Int(partition)] {
-                guard let number = endpoints.firstIndex(where: { $0.id == record.endpointID }) else { continue }
-                worker.endpoints[number, default: EndpointWatch()].openUntil =
-                    record.breaker == .closed ? nil : record.openUntilMilliseconds - worker.clockError
-                worker.endpoints[number]?.disabledVersion = record.disabled?.endpointVersion
-            }
+            for record in log.health[Int(partition)] { watch(worker, record) }
             worker.healthPositions[partition] = 0
         }
         worker.core.beginRestoring(partitions)
+    }
+
+    /// What the changelog says of an endpoint holds for its owner.
+    func watch(_ worker: SimulatedWorker, _ record: HealthRecord) {
+        guard let number = endpoints.firstIndex(where: { $0.id == record.endpointID }) else { return }
+        worker.endpoints[number, default: EndpointWatch()].openUntil =
+            record.breaker == .closed ? nil : record.openUntilMilliseconds - worker.clockError
+        worker.endpoints[number]?.disabledVersion = record.disabled?.endpointVersion
+        worker.endpoints[number]?.failuresInARow = 0
     }
 
     func with(_ id: Int, _ body: (SimulatedWorker, Int64) -> Void) { if let worker = workers[id] { body(worker, now) } }

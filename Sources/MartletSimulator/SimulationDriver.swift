@@ -104,18 +104,12 @@ extension Simulation {
             let from = workers[id]?.healthPositions[partition] ?? records.count
             // A few at a time; the end is met when nothing more is there.
             let to = isSettling || scenario.isCalm ? records.count : min(records.count, from + Int.random(in: 0...20, using: &generator))
-            with(id) { [endpoints] worker, _ in
+            with(id) { worker, _ in
                 let isRestoring = worker.core.isRestoring(partition)
                 for record in records[min(from, to)..<to] { worker.core.healthRead(record, partition: partition, isRestoring: isRestoring) }
                 if isRestoring {
                     // What a predecessor wrote meanwhile counts as well.
-                    for record in records[min(from, to)..<to] {
-                        guard let number = endpoints.firstIndex(where: { $0.id == record.endpointID }) else { continue }
-                        worker.endpoints[number, default: EndpointWatch()].openUntil =
-                            record.breaker == .closed ? nil : record.openUntilMilliseconds - worker.clockError
-                        worker.endpoints[number]?.disabledVersion = record.disabled?.endpointVersion
-                        worker.endpoints[number]?.failuresInARow = 0
-                    }
+                    for record in records[min(from, to)..<to] { watch(worker, record) }
                 }
                 worker.healthPositions[partition] = to
                 if to == records.count { worker.core.restored(partition) }

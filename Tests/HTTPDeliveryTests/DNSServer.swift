@@ -11,19 +11,7 @@ final class DNSServer: Sendable {
 
     /// `answer`: the addresses of a name when it is asked for the n-th time (from 1); nil: there is no such name.
     init(_ answer: @escaping @Sendable (String, Int) -> [String]?) {
-        let fd = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-        withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                _ = bind(fd, $0, size)
-                _ = getsockname(fd, $0, &size)
-            }
-        }
-        descriptor = fd
-        port = UInt16(bigEndian: address.sin_port)
+        (descriptor, port) = LoopbackSocket.bound(SOCK_DGRAM)
         let made = WorkerThread("dns") { [self] in serve(answer) }
         thread.withLock { $0 = made }
     }

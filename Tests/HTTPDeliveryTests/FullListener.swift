@@ -7,20 +7,9 @@ final class FullListener {
     let port: UInt16
 
     init() {
-        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-        withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                _ = bind(fd, $0, size)
-                _ = getsockname(fd, $0, &size)
-            }
-        }
-        listen(fd, 0)
-        listener = fd
-        port = UInt16(bigEndian: address.sin_port)
+        (listener, port) = LoopbackSocket.listening(backlog: 0)
+        var address = LoopbackSocket.address(port: port)
+        let size = socklen_t(MemoryLayout<sockaddr_in>.size)
         for _ in 0..<4 {
             let client = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
             withUnsafeMutablePointer(to: &address) {

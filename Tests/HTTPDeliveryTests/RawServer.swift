@@ -30,20 +30,7 @@ final class RawServer: Sendable {
 
     /// `answers` of the n-th connection, the last one repeated; each is sent after a request head has arrived.
     init(_ answers: [[UInt8]], after: After = .close, more: (piece: [UInt8], pauseMilliseconds: Int)? = nil) {
-        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-        withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                _ = bind(fd, $0, size)
-                _ = getsockname(fd, $0, &size)
-            }
-        }
-        listen(fd, 64)
-        listener = fd
-        port = UInt16(bigEndian: address.sin_port)
+        (listener, port) = LoopbackSocket.listening(backlog: 64)
         let made = WorkerThread("raw-server") { [self] in serve(answers, after, more) }
         thread.withLock { $0 = made }
     }

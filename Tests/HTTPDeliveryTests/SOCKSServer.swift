@@ -11,20 +11,7 @@ final class SOCKSServer: Sendable {
     var asked: String { name.withLock { $0 } }
 
     init(answer: [UInt8]) {
-        let fd = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-        withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                _ = bind(fd, $0, size)
-                _ = getsockname(fd, $0, &size)
-            }
-        }
-        listen(fd, 8)
-        listener = fd
-        port = UInt16(bigEndian: address.sin_port)
+        (listener, port) = LoopbackSocket.listening(backlog: 8)
         let made = WorkerThread("socks") { [self] in serve(answer) }
         thread.withLock { $0 = made }
     }
