@@ -291,7 +291,9 @@ extension Simulation {
         case .dead(.parked, _):
             let known = registry.prefix(worker.registryIndex).last { $0.endpoint == number }?.entry?.prepared?.endpoint
             let isDisabled = worker.endpoints[number]?.disabledVersion.map { $0 >= known?.version ?? 0 } ?? false
-            if known?.state == .enabled, !isDisabled, endpoints[number].lastPaused ?? .min < now - Self.parkedMilliseconds {
+            // One that slept learns of a pause late, and of its end in the same moment.
+            let slept = max(worker.suspendedUntil, worker.cutOffUntil) > now - Self.parkedMilliseconds
+            if known?.state == .enabled, !isDisabled, !slept, endpoints[number].lastPaused ?? .min < now - Self.parkedMilliseconds {
                 violate("delivery \(delivery) is parked, and its endpoint is enabled")
             }
         case .dead(.gone, _):

@@ -318,7 +318,10 @@ public struct Simulation {
         guard let number = endpoints.firstIndex(where: { $0.id == record.endpointID }) else { return }
         worker.endpoints[number, default: EndpointWatch()].openUntil =
             record.breaker == .closed ? nil : record.openUntilMilliseconds - worker.clockError
-        worker.endpoints[number]?.disabledVersion = record.disabled?.endpointVersion
+        if let disabled = record.disabled {
+            let known = worker.endpoints[number]?.disabledVersion ?? 0
+            worker.endpoints[number]?.disabledVersion = max(disabled.endpointVersion, known)
+        }
         worker.endpoints[number]?.failuresInARow = 0
     }
 

@@ -104,6 +104,7 @@ extension Simulation {
             let from = workers[id]?.healthPositions[partition] ?? records.count
             // A few at a time; the end is met when nothing more is there.
             let to = isSettling || scenario.isCalm ? records.count : min(records.count, from + Int.random(in: 0...20, using: &generator))
+            if from < to { note("worker \(id) reads \(to - from) health records of partition \(partition)") }
             with(id) { worker, _ in
                 let isRestoring = worker.core.isRestoring(partition)
                 for record in records[min(from, to)..<to] { worker.core.healthRead(record, partition: partition, isRestoring: isRestoring) }
@@ -346,7 +347,7 @@ extension Simulation {
         case .produce(let token, .home): return "moves \(delivery(token)) home"
         case .publishHealth(let record):
             return
-                "health of \(record.endpointID): \(record.breaker), until \(record.openUntilMilliseconds - 10_000_000), disabled \(record.disabled?.reason ?? "no")"
+                "health of \(record.endpointID): \(record.breaker), until \(record.openUntilMilliseconds - 10_000_000), disabled \(record.disabled.map { "\($0.reason) v\($0.endpointVersion)" } ?? "no")"
         case .publishEvent(let event): return "event \(event.type) of \(event.endpointID)"
         case .readAgain(let stream, let from): return "reads \(stream.topic)/\(stream.partition) again from \(from)"
         case .stopReadingAgain: return "stops reading again"

@@ -186,9 +186,10 @@ extension LaneStateMachine {
         endpoints[slot].failingSinceMilliseconds = record.failingSinceMilliseconds
         endpoints[slot].attemptsSinceSuccess = record.attemptsSinceSuccess
         endpoints[slot].isKnownToFail = record.failingSinceMilliseconds != nil
-        // An answer that came while the changelog was being read is newer than what stands there.
-        if record.disabled?.atMilliseconds ?? .min >= endpoints[slot].disabled?.atMilliseconds ?? .min {
-            endpoints[slot].disabled = record.disabled
+        // Of the latest version that was judged: an answer that came while the changelog was being read may be newer than what stands there,
+        // and a late record of somebody who doesn't know of it takes nothing back.
+        if let theirs = record.disabled, theirs.endpointVersion >= endpoints[slot].disabled?.endpointVersion ?? 0 {
+            endpoints[slot].disabled = theirs
         }
         // A probe that is under way since an earlier ownership decides.
         if let probe = endpoints[slot].probe, self.record(probe)?.phase == .inFlight { return settleWaiting(slot) }

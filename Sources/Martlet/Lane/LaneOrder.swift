@@ -109,6 +109,8 @@ extension LaneStateMachine {
         sequence += 1
         (held.isMet, held.slot, held.epoch) = (false, slot, sequence)
         streams[stream]?.holds[hash] = held
+        // One whose ordering was taken back while its head was under way is ordered again until this hold is over.
+        configure(slot)
         counters.holds += 1
         leaveCatchUp(stream, hash)
         if let (token, record) = head, !record.isCovered { cover(token, record) }
