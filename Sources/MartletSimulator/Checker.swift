@@ -305,9 +305,9 @@ extension Simulation {
     }
 
     mutating func checkMemory(_ id: Int, _ stream: StreamID) {
-        guard let worker = workers[id], worker.items.count > Self.unfinishedLimit else { return }
+        guard let worker = workers[id], worker.items.count > unfinishedLimit else { return }
         let count = worker.items.keys.reduce(0) { $0 + (worker.core.place(of: $1)?.stream == stream ? 1 : 0) }
         // Beside them: what is still moving since an earlier ownership, and a few per ordered endpoint that are read again.
-        if count > 2 * Self.unfinishedLimit + scenario.endpoints * 5 { violate("worker \(id) has \(count) records of \(stream) in memory") }
+        if count > 2 * unfinishedLimit + scenario.endpoints * 5 { violate("worker \(id) has \(count) records of \(stream) in memory") }
     }
 }

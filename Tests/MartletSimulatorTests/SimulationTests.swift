@@ -43,7 +43,7 @@ struct SimulationTests {
 /// The simulator itself is tested: deliberate mistakes must be noticed. One that isn't means that an invariant is missing.
 struct DefectTests {
     /// Seeds within which each mistake must be caught.
-    static let seedLimit: UInt64 = 120
+    static let seedLimit: UInt64 = 300
 
     @Test func eachDefectIsCaught() async {
         let rows = await withTaskGroup(of: (Defect, UInt64?, String).self) { group in
