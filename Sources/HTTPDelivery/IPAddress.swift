@@ -106,8 +106,9 @@ public struct Network: Hashable, Sendable, CustomStringConvertible {
         guard (1...2).contains(parts.count), let base = IPAddress(parts[0]) else { return nil }
         let width = base.family == .v4 ? 32 : 128
         guard let prefix = parts.count == 1 ? width : Int(parts[1]), (0...width).contains(prefix) else { return nil }
-        self.base = base
-        self.prefix = prefix
+        // What is compared has been unmapped.
+        let isMapped = base.unmapped != base && prefix >= 96
+        (self.base, self.prefix) = isMapped ? (base.unmapped, prefix - 96) : (base, prefix)
     }
 
     public func contains(_ address: IPAddress) -> Bool {

@@ -112,8 +112,10 @@ extension DeliveryLane {
         let token = RecordToken(bits: result.token)
         if token.generation == 0 { return tokenAnswered(result) }
         guard let item = items[Int(token.slot)], item.token == token else { return }
-        items[Int(token.slot)]?.lastResult = result
-        if result.status == 401, let bearer = item.bearer { accessTokens.refused(item.headers.endpointID, bearer) }
+        items[Int(token.slot)]?.lastResult = item.startedAt?.withoutSecrets(result, bearer: item.bearer) ?? result
+        if result.status == 401, let bearer = item.bearer, let request = item.startedAt?.tokenRequest {
+            accessTokens.refused(request.identity, bearer)
+        }
         let (outcome, signal) = AttemptOutcome.classify(result, nowMilliseconds: now.wall)
         metrics.attemptDuration.observe(microseconds: Int(result.timings.total))
         if outcome == .delivered {

@@ -31,19 +31,19 @@ public struct EndpointTrial: Sendable {
         var bearer: String?
         if let request = prepared.tokenRequest {
             var tokens = AccessTokens()
-            _ = tokens.ask(prepared.endpoint.id, version: 1, waiter: 0, now: 0)
+            _ = tokens.ask(request.identity, waiter: 0, now: 0)
             let answer = exchange(
                 sender, loop,
                 HTTPRequest(
                     token: 1, url: request.url, headers: request.headers, body: CopiedBody(request.body),
                     timeouts: prepared.endpoint.timeouts,
                     tls: prepared.tls), excerptBytes: AccessTokens.answerLimitBytes)
-            if let failure = tokens.answered(prepared.endpoint.id, answer, now: 0).failure {
+            if let failure = tokens.answered(request.identity, answer, now: 0).failure {
                 return Exchange(
                     headers: [], ownHeaders: 0, body: delivery.body, result: HTTPResult(token: 1, error: (kind: failure.0, text: failure.1))
                 )
             }
-            if case .bearer(let token, _) = tokens.ask(prepared.endpoint.id, version: 1, waiter: 0, now: 0) { bearer = token }
+            if case .bearer(let token, _) = tokens.ask(request.identity, waiter: 0, now: 0) { bearer = token }
         }
         let body = CopiedBody(delivery.body)
         var headers = DeliveryRequest.headers(delivery.headers, to: prepared, body: body.bytes, nowSeconds: wall / 1_000)
@@ -51,7 +51,9 @@ public struct EndpointTrial: Sendable {
         let result = exchange(
             sender, loop,
             HTTPRequest(token: 2, url: url, headers: headers, body: body, timeouts: prepared.endpoint.timeouts, tls: prepared.tls))
-        return Exchange(headers: headers, ownHeaders: prepared.headers.count + (bearer == nil ? 0 : 1), body: delivery.body, result: result)
+        return Exchange(
+            headers: headers, ownHeaders: prepared.headers.count + (bearer == nil ? 0 : 1), body: delivery.body,
+            result: prepared.withoutSecrets(result, bearer: bearer))
     }
 
     private func exchange(

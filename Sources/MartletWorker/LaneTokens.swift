@@ -8,8 +8,8 @@ internal import Martlet
 extension DeliveryLane {
     /// Sends the delivery with its endpoint's token, or lets it wait for one.
     func authorize(_ token: RecordToken, _ prepared: PreparedEndpoint) {
-        let endpoint = prepared.endpoint
-        switch accessTokens.ask(endpoint.id, version: endpoint.version, waiter: token.bits, now: now.monotonic) {
+        guard let request = prepared.tokenRequest else { return }
+        switch accessTokens.ask(request.identity, waiter: token.bits, now: now.monotonic) {
         case .bearer(let bearer, let renew):
             send(token, prepared, bearer: bearer)
             if renew { askForToken(prepared) }
@@ -32,8 +32,8 @@ extension DeliveryLane {
 
     /// A failure of the token endpoint is the endpoint's: every delivery that waited fails with it.
     func tokenAnswered(_ result: HTTPResult) {
-        guard let prepared = tokenRequests.removeValue(forKey: result.token) else { return }
-        let (waiters, failure) = accessTokens.answered(prepared.endpoint.id, result, now: now.monotonic)
+        guard let prepared = tokenRequests.removeValue(forKey: result.token), let request = prepared.tokenRequest else { return }
+        let (waiters, failure) = accessTokens.answered(request.identity, result, now: now.monotonic)
         if let failure { log.debug("no access token", ["endpoint": .string(prepared.endpoint.id), "error": .string(failure.1)]) }
         for bits in waiters {
             let token = RecordToken(bits: bits)

@@ -60,6 +60,12 @@ struct AddressTests {
         #expect(IPAddress.ofThisHost().contains(try #require(IPAddress("127.0.0.1"))))
     }
 
+    @Test func networksInDisguiseCountAsIPv4() throws {
+        let policy = AddressPolicy(refused: [try #require(Network("::ffff:8.8.8.0/120"))])
+        #expect(!policy.allows(try #require(IPAddress("8.8.8.8"))))
+        #expect(policy.allows(try #require(IPAddress("8.8.9.8"))))
+    }
+
     @Test(arguments: ["1.2.3.4/33", "1.2.3.4/-1", "1.2.3.4/8/8", "x/8", "::/129", "1.2.3.4/"]) func badNetworks(_ text: String) {
         #expect(Network(text) == nil)
     }

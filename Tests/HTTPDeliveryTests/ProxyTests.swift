@@ -8,9 +8,18 @@ import Testing
 @Suite(.serialized) struct ProxyTests {
     @Test(arguments: [
         "", "proxy:3128", "https://proxy:3128", "http://proxy", "http://proxy:0", "http://proxy:70000", "socks4://p:1", "http://a b:1",
-        "http://proxy:3128/path",
+        "http://proxy:3128/path", "http://u:p@w@proxy:3128", "http://u:p/w@proxy:3128", "http://::1:3128", "http://[1.2.3.4]:3128",
     ]) func otherForms(_ text: String) {
         #expect(throws: EgressProxy.Malformed.self) { try EgressProxy(text) }
+    }
+
+    /// An IPv6 literal in brackets; nobody listens there, and that is what is said.
+    @Test(arguments: TransportConformanceTests.Kind.allCases) func ipv6Literals(_ kind: TransportConformanceTests.Kind) throws {
+        let gone = RawServer([[]])
+        gone.stop()
+        let result = try TransportConformanceTests.send(
+            kind, ["http://receiver.martlet-test.net/"], proxy: try EgressProxy("http://[::1]:\(gone.port)"))[0]
+        #expect(result.error?.kind == .connect, "\(result)")
     }
 
     /// The request's own name never resolves here: only the proxy can have reached it. What isn't a number is its affair; what is one is

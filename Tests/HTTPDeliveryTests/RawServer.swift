@@ -17,6 +17,8 @@ final class RawServer: Sendable {
     let port: UInt16
     private let thread = Mutex<WorkerThread?>(nil)
     let connections = Atomic<Int>(0)
+    /// Bytes that somebody, or the system's buffers, took.
+    let bytesSent = Atomic<Int>(0)
 
     convenience init(_ script: Script) {
         switch script {
@@ -59,7 +61,9 @@ final class RawServer: Sendable {
             // Bounded: the tests' own limits are far below.
             let end = SystemClock.monotonicMilliseconds() + 5_000
             while let more, SystemClock.monotonicMilliseconds() < end {
-                guard more.piece.withUnsafeBytes({ send(peer, $0.baseAddress!, $0.count, Int32(MSG_NOSIGNAL)) }) > 0 else { break }
+                let count = more.piece.withUnsafeBytes { send(peer, $0.baseAddress!, $0.count, Int32(MSG_NOSIGNAL)) }
+                guard count > 0 else { break }
+                bytesSent.add(count, ordering: .relaxed)
                 if more.pauseMilliseconds > 0 { _ = WakeUp.sleep(milliseconds: more.pauseMilliseconds) }
             }
             switch after {

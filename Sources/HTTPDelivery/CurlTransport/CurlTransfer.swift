@@ -22,12 +22,14 @@ final class CurlTransfer {
     private var bodyBytes = 0
     private var excerpt: [UInt8] = []
     private var retryAfter: String?
+    private var isChunked = false
     private var cut: Cut?
 
     /// Why one of our callbacks ended the transfer.
     private enum Cut {
         case body
         case headers
+        case coding
         case address(String)
     }
 
@@ -119,7 +121,7 @@ final class CurlTransfer {
         martlet_setopt_pointer(easy, CURLOPT_URL, request.url.description)
         let list = vetted.map { $0.family == .v4 ? "\($0)" : "[\($0)]" }.joined(separator: ",")
         if let proxy {
-            if IPAddress(proxy.host) == nil { resolveList = curl_slist_append(nil, "+\(proxy.host):\(proxy.port):\(list)") }
+            if proxy.address == nil { resolveList = curl_slist_append(nil, "+\(proxy.host):\(proxy.port):\(list)") }
         } else if case .name(let name) = request.url.host {
             resolvedMicroseconds = nowMicroseconds - startedMicroseconds
             resolveList = curl_slist_append(nil, "+\(name):\(request.url.port):\(list)")
@@ -131,7 +133,9 @@ final class CurlTransfer {
             headerList = curl_slist_append(headerList, header.value.isEmpty ? "\(header.name);" : "\(header.name): \(header.value)")
         }
         headerList = curl_slist_append(headerList, "Expect:")
-        headerList = curl_slist_append(headerList, "Accept: */*")
+        if !request.headers.contains(where: { $0.name.lowercased() == "accept" }) {
+            headerList = curl_slist_append(headerList, "Accept: */*")
+        }
         martlet_setopt_pointer(easy, CURLOPT_HTTPHEADER, headerList)
         let spent = (nowMicroseconds - startedMicroseconds) / 1_000
         martlet_setopt_long(easy, CURLOPT_TIMEOUT_MS, Int(max(1, request.timeouts.totalMilliseconds - spent)))
@@ -213,13 +217,29 @@ final class CurlTransfer {
             return 0
         }
         let line = UnsafeRawBufferPointer(start: bytes, count: count)
-        if line.starts(with: "HTTP/".utf8) { retryAfter = nil }
-        let name = "retry-after:"
-        if count > name.utf8.count, zip(line, name.utf8).allSatisfy({ ($0 | ($0 &- 65 < 26 ? 0x20 : 0)) == $1 }) {
-            retryAfter = String(decoding: line.dropFirst(name.utf8.count).prefix(64).filter { $0 >= 0x20 && $0 < 0x7f }, as: UTF8.self)
-            retryAfter = retryAfter.map { String($0.drop { $0 == " " }) }
+        if line.starts(with: "HTTP/".utf8) { (retryAfter, isChunked) = (nil, false) }
+        if let text = Self.value(of: "retry-after:", in: line) { retryAfter = text }
+        // libcurl would undo any other coding, several times over, before we see a byte: work without bound for a few bytes.
+        if let coding = Self.value(of: "transfer-encoding:", in: line) {
+            guard coding.lowercased() == "chunked", !isChunked else {
+                cut = .coding
+                return 0
+            }
+            isChunked = true
         }
         return count
+    }
+
+    /// `name` in lower case, with its colon; nil: another header. At most 64 bytes of the value.
+    private static func value(of name: StaticString, in line: UnsafeRawBufferPointer) -> String? {
+        let length = name.utf8CodeUnitCount
+        guard line.count > length else { return nil }
+        for index in 0..<length {
+            let byte = line[index]
+            guard byte | (byte &- 65 < 26 ? 0x20 : 0) == name.utf8Start[index] else { return nil }
+        }
+        let text = String(decoding: line[length...].prefix(80).filter { $0 >= 0x20 && $0 < 0x7f }.prefix(64), as: UTF8.self)
+        return text.split(separator: " ").joined(separator: " ")
     }
 
     private func body(_ bytes: UnsafeMutablePointer<CChar>?, _ count: Int) -> Int {
@@ -272,6 +292,7 @@ final class CurlTransfer {
         switch cut {
         case .body: return nil
         case .headers: return (.tooLarge, "the response's headers exceed \(ResponseLimits.headerBytes) bytes")
+        case .coding: return (.protocol, "the response has a transfer coding other than chunked")
         case .address(let address): return (.refusedAddress, "the address \(address) is refused by the address policy")
         case nil: break
         }

@@ -109,7 +109,7 @@ public final class CurlTransport: HTTPTransport {
 
     /// The proxy's address isn't subject to the policy: the operator chose it.
     private func reach(_ proxy: EgressProxy, _ token: UInt64) {
-        if let address = IPAddress(proxy.host.filter { $0 != "[" && $0 != "]" }) { return connect(token, [address]) }
+        if let address = proxy.address { return connect(token, [address]) }
         resolve(proxy.host, token) { [weak self] in self?.connect(token, $0) }
     }
 

@@ -10,7 +10,8 @@ internal import JSON
 /// | held | goes out with it | renewed in the last tenth of its life (30 s at least), absent when that is over, or the receiver answered 401 |
 /// | renewed | goes out with the old one | held |
 ///
-/// Times are monotonic milliseconds. A later version of an endpoint asks anew.
+/// Times are monotonic milliseconds. Tokens are kept by `TokenRequest.identity`: with other credentials, or for another endpoint, one is asked
+/// for anew.
 public struct AccessTokens {
     public enum Answer: Sendable, Equatable {
         case bearer(String, renew: Bool)
@@ -19,7 +20,6 @@ public struct AccessTokens {
     }
 
     private struct Entry {
-        var version: Int
         var token: String?
         var expires: Int64 = 0
         var renewAt: Int64 = 0
@@ -32,17 +32,17 @@ public struct AccessTokens {
     static let renewalMilliseconds: Int64 = 30_000
     /// What is read of the answer.
     public static let answerLimitBytes = 32_768
-    private var entries: [String: Entry] = [:]
+    private var entries: [[UInt8]: Entry] = [:]
+    static let entryLimit = 10_000
+    /// After a renewal that failed.
+    static let renewalPauseMilliseconds: Int64 = 5_000
 
     public init() {}
 
-    public mutating func ask(_ endpointID: String, version: Int, waiter: UInt64, now: Int64) -> Answer {
-        var entry = entries[endpointID] ?? Entry(version: version)
-        if entry.version != version {
-            // What waits for the old one's answer goes on waiting for it.
-            (entry.version, entry.token) = (version, nil)
-        }
-        defer { entries[endpointID] = entry }
+    public mutating func ask(_ identity: [UInt8], waiter: UInt64, now: Int64) -> Answer {
+        if entries.count >= Self.entryLimit { entries = entries.filter { $0.value.isAsked || $0.value.expires > now } }
+        var entry = entries[identity] ?? Entry()
+        defer { entries[identity] = entry }
         if let token = entry.token, now < entry.expires {
             let renews = now >= entry.renewAt && !entry.isAsked
             if renews { entry.isAsked = true }
@@ -55,13 +55,14 @@ public struct AccessTokens {
     }
 
     /// The token endpoint's answer. Returns who waited for it, and why they can't go on; nil: they ask again, and get the token.
-    public mutating func answered(_ endpointID: String, _ result: HTTPResult, now: Int64) -> (
+    public mutating func answered(_ identity: [UInt8], _ result: HTTPResult, now: Int64) -> (
         waiters: [UInt64], failure: (ErrorClass, String)?
     ) {
-        guard var entry = entries[endpointID], entry.isAsked else { return ([], nil) }
+        guard var entry = entries[identity], entry.isAsked else { return ([], nil) }
         let waiters = entry.waiters
         (entry.isAsked, entry.waiters) = (false, [])
-        defer { entries[endpointID] = entry }
+        entry.renewAt = max(entry.renewAt, now + Self.renewalPauseMilliseconds)
+        defer { entries[identity] = entry }
         if let error = result.error { return (waiters, (error.kind, "the token endpoint: \(error.text)")) }
         guard let status = result.status, (200..<300).contains(status) else {
             return (waiters, (.status, "the token endpoint answered \(result.status.map { String($0) } ?? "nothing")"))
@@ -80,7 +81,7 @@ public struct AccessTokens {
     }
 
     /// The receiver doesn't take `bearer` any more. An answer that comes late says nothing of the token that has replaced it.
-    public mutating func refused(_ endpointID: String, _ bearer: String) {
-        if entries[endpointID]?.token == bearer { entries[endpointID]?.token = nil }
+    public mutating func refused(_ identity: [UInt8], _ bearer: String) {
+        if entries[identity]?.token == bearer { entries[identity]?.token = nil }
     }
 }

@@ -87,6 +87,34 @@ public struct Endpoint: Sendable, Equatable {
     public func matches(type: String) -> Bool { types.contains { $0.matches(type) } }
 }
 
+extension PreparedEndpoint {
+    /// What its receiver answered, without the credentials that it may have sent back.
+    public func withoutSecrets(_ given: HTTPResult, bearer: String?) -> HTTPResult {
+        guard !given.excerpt.isEmpty else { return given }
+        var values = headers.map(\.value) + (bearer.map { [$0] } ?? [])
+        if endpoint.signature.isTheSecret { values += endpoint.secrets.compactMap(\.text.plain) }
+        // `Basic abc` and `abc`
+        values += values.compactMap { value in value.firstIndex(of: " ").map { String(value[value.index(after: $0)...]) } }
+        var result = given
+        for value in values where value.utf8.count >= 6 { result.excerpt = Self.hiding(Array(value.utf8), in: result.excerpt) }
+        return result
+    }
+
+    private static func hiding(_ secret: [UInt8], in text: [UInt8]) -> [UInt8] {
+        var out: [UInt8] = []
+        var rest = text[...]
+        while !rest.isEmpty {
+            if rest.starts(with: secret) {
+                out += "***".utf8
+                rest = rest.dropFirst(secret.count)
+            } else {
+                out.append(rest.removeFirst())
+            }
+        }
+        return out
+    }
+}
+
 /// Which event types an endpoint receives: exact, `prefix.*`, or `*`; case-sensitive.
 public enum TypePattern: Sendable, Hashable, CustomStringConvertible {
     case exact(String)
@@ -169,7 +197,7 @@ public final class PreparedEndpoint: Sendable {
             endpoint.headers.compactMap { header in header.text.plain.map { HTTPHeader(header.name, $0) } }
             + (endpoint.auth?.header.map { [$0] } ?? [])
         tls = endpoint.tls?.identity
-        tokenRequest = endpoint.auth?.oauth.flatMap { TokenRequest($0, rules: rules) }
+        tokenRequest = endpoint.auth?.oauth.flatMap { TokenRequest($0, of: endpoint, rules: rules) }
         signer = Signer(
             endpoint.secrets.compactMap { stored in
                 stored.text.plain.map { ($0, stored.expiresMilliseconds.map { $0 / 1_000 }) }
@@ -177,7 +205,8 @@ public final class PreparedEndpoint: Sendable {
         do throws(EndpointURL.Refusal) {
             url = try EndpointURL(endpoint.url, rules: rules)
             refusal =
-                HeaderRules.firstRefusal(headers) ?? endpoint.auth?.oauth?.refusal(rules: rules)
+                HeaderRules.firstRefusal(headers) ?? endpoint.signatureRefusal ?? endpoint.auth?.oauth?.refusal(rules: rules)
+                ?? endpoint.tlsRefusal
                 ?? (endpoint.keyIDs.isEmpty ? nil : "its secrets are sealed")
                 ?? (signer.isLasting ? nil : "the endpoint has no signing secret, or all of them expire: nothing is sent unsigned")
         } catch {

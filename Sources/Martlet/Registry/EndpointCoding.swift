@@ -141,13 +141,7 @@ extension Endpoint {
             throw Invalid("headers", refusal)
         }
         if let refusal = auth?.refusal(beside: headers.map(\.name), rules: rules) { throw Invalid("auth", refusal) }
-        if case .staticHeader(let name) = signature {
-            if let refusal = HeaderRules.refusal(name: name, value: "") { throw Invalid("signature", refusal) }
-            let others = headers.map(\.name) + (auth.map { [$0.headerName] } ?? [])
-            guard !others.contains(where: { $0.lowercased() == name.lowercased() }) else {
-                throw Invalid("signature", "the header '\(name)' is given twice")
-            }
-        }
+        if let signatureRefusal { throw Invalid("signature", signatureRefusal) }
         try tls?.validate()
         for plain in secrets.compactMap(\.text.plain) {
             if let refusal = signature.refusal(ofSecret: plain) { throw Invalid("secrets", refusal) }
@@ -163,6 +157,22 @@ extension Endpoint {
             throw Invalid("secrets", "at least one must not expire: nothing is sent unsigned")
         }
         if (description?.utf8.count ?? 0) > 1_024 { throw Invalid("description", "at most 1024 bytes") }
+    }
+
+    /// What is wrong with the header of its signature; nil: nothing.
+    var signatureRefusal: String? {
+        let name = signature.headerName
+        // Those of the known schemes are reserved for us.
+        if signature.isTheSecret, let refusal = HeaderRules.refusal(name: name, value: "") { return refusal }
+        let others = headers.map { $0.name.lowercased() } + (auth.map { [$0.headerName.lowercased()] } ?? [])
+        if others.contains(name.lowercased()) { return "the header '\(name)' is given twice" }
+        return Set(others).count < others.count ? "a header is given twice" : nil
+    }
+
+    /// What is wrong with its TLS settings; nil: nothing.
+    var tlsRefusal: String? {
+        do throws(Invalid) { try tls?.validate() } catch { return error.description }
+        return nil
     }
 
     /// `reveal`: with the secrets in plain, as the topic needs them; without, their ids only, but for the secret `only`.

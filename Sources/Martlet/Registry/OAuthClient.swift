@@ -32,11 +32,17 @@ public struct TokenRequest: Sendable {
     public let url: EndpointURL
     public let headers: [HTTPHeader]
     public let body: [UInt8]
+    /// Of the endpoint and of all that the token is asked for with: a token is never used for anything else.
+    public let identity: [UInt8]
 
     /// nil: the URL is refused, or the secret is sealed.
-    init?(_ client: OAuthClient, rules: EndpointURL.Rules) {
+    init?(_ client: OAuthClient, of endpoint: Endpoint, rules: EndpointURL.Rules) {
         guard let url = try? EndpointURL(client.tokenURL, rules: rules), let secret = client.secret.plain else { return nil }
         self.url = url
+        identity = SHA256.digest(
+            Identifiers.lengthPrefixed([
+                endpoint.tenant, endpoint.id, client.tokenURL, client.clientID, secret, client.scope ?? "", client.audience ?? "",
+            ]))
         // RFC 6749, 2.3.1: both are form-encoded before they are joined.
         let credentials = Self.formEncoded(client.clientID) + ":" + Self.formEncoded(secret)
         headers = [
