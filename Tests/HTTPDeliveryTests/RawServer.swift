@@ -17,6 +17,8 @@ final class RawServer: Sendable {
     let port: UInt16
     private let thread = Mutex<WorkerThread?>(nil)
     let connections = Atomic<Int>(0)
+    /// Request heads, or beginnings of TLS, that have arrived.
+    let heads = Atomic<Int>(0)
     /// Bytes that somebody, or the system's buffers, took.
     let bytesSent = Atomic<Int>(0)
 
@@ -51,6 +53,7 @@ final class RawServer: Sendable {
                 guard count > 0 else { break }
                 head += buffer[0..<count]
             }
+            if !head.isEmpty { heads.add(1, ordering: .relaxed) }
             let answer = answers[min(number, answers.count - 1)]
             var sent = 0
             while sent < answer.count {

@@ -184,7 +184,7 @@ final class Bytes: BodyBytes {
         let hanging = RawServer([[]], after: .keep)
         let results = try Self.send(
             kind, [url, "http://127.0.0.1:\(hanging.port)/"], timeouts: Timeouts(connectMilliseconds: 600, totalMilliseconds: 900),
-            whileWaiting: { transport in if hanging.connections.load(ordering: .relaxed) > 0 { transport.cancelUnsent() } })
+            whileWaiting: { transport in if hanging.heads.load(ordering: .relaxed) > 0 { transport.cancelUnsent() } })
         hanging.stop()
         #expect(results[0].error?.kind == .cancelled && results[1].error?.kind == .timeout, "\(results)")
     }
