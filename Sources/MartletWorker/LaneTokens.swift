@@ -42,10 +42,10 @@ extension DeliveryLane {
                 var ended = HTTPResult(token: bits, error: (kind: failure.0, text: failure.1))
                 ended.timings = result.timings
                 attemptEnded(ended)
-            } else if core.hasLease {
+            } else if core.hasLease, let place = core.place(of: token), core.owns(place.stream) {
                 authorize(token, started)
             } else {
-                // Nothing starts without a lease, however long ago it was decided.
+                // Nothing starts without a lease, nor of a partition that has gone meanwhile, however long ago it was decided.
                 core.attemptEnded(token, .cancelled, .none)
             }
         }

@@ -63,6 +63,11 @@ import Testing
             script: .once(text("HTTP/1.1 200 OK\r\nTRANSFER-ENCODING:  gzip, gzip, gzip\r\nContent-Type: a\r\n\r\n") + bomb),
             error: .protocol),
         Case(
+            name: "codings behind many spaces",
+            script: .once(
+                text("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked" + String(repeating: " ", count: 72) + ", gzip, gzip\r\n\r\n") + bomb),
+            error: .protocol),
+        Case(
             name: "chunked twice",
             script: .once(text("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n")),
             error: .protocol),

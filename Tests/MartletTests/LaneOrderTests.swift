@@ -266,6 +266,20 @@ struct LaneOrderTests {
         #expect(disabled.count == Hold.limit && disabled.allSatisfy { $0 == "hold-limit" })
     }
 
+    /// All holds of a partition and a list of what was done above the watermark: what the predecessor had read is read again, or no hold
+    /// could ever end.
+    @Test func aFullPartitionThatIsTakenOverGoesOn() throws {
+        var bench = try Self.bench()
+        var holds: [UInt64: Hold] = [:]
+        for number in 0..<Hold.limit { holds[Hold.hash("e\(number)")] = Hold(offset: Int64(number), dueMilliseconds: 0, attempts: 1) }
+        let metadata = CommitMetadata(completed: .init(incomplete: [], highestCompleted: 60), holds: holds).encoded(committed: 48)
+        bench.core.disown(bench.core.ownedStreams)
+        try bench.core.own(Self.stream, committed: 48, metadata: metadata)
+        #expect(bench.core.readBudget(Self.stream) > 0)
+        bench.core.endReached(Self.stream, offset: 61)
+        #expect(bench.core.readBudget(Self.stream) == 0)
+    }
+
     /// Large bodies: one record is always taken, more only within the bytes that one endpoint may have.
     @Test func catchingUpIsBoundedInBytes() throws {
         var bench = try Self.bench()

@@ -99,6 +99,7 @@ final class CurlTransfer {
         self.startedMicroseconds = startedMicroseconds
         token = request.token
         (status, headerBytes, bodyBytes, retryAfter, cut, resolvedMicroseconds) = (nil, 0, 0, nil, nil, nil)
+        (isSent, isChunked) = (false, false)
         excerpt.removeAll(keepingCapacity: true)
         errorText[0] = 0
     }
@@ -204,8 +205,10 @@ final class CurlTransfer {
     }
 
     private func mayUse(_ text: String) -> Bool {
-        if proxy != nil { return true }
-        if let address = IPAddress(text), addresses.allows(address) { return true }
+        if proxy != nil || IPAddress(text).map(addresses.allows) == true {
+            isSent = true
+            return true
+        }
         cut = .address(text)
         return false
     }
@@ -221,7 +224,7 @@ final class CurlTransfer {
         if let text = Self.value(of: "retry-after:", in: line) { retryAfter = text }
         // libcurl would undo any other coding, several times over, before we see a byte: work without bound for a few bytes.
         if let coding = Self.value(of: "transfer-encoding:", in: line) {
-            guard coding.lowercased() == "chunked", !isChunked else {
+            guard line.count <= Self.codingLineLimit, coding.lowercased() == "chunked", !isChunked else {
                 cut = .coding
                 return 0
             }
@@ -229,6 +232,9 @@ final class CurlTransfer {
         }
         return count
     }
+
+    /// A longer one could hide something behind what is looked at.
+    private static let codingLineLimit = 64
 
     /// `name` in lower case, with its colon; nil: another header. At most 64 bytes of the value.
     private static func value(of name: StaticString, in line: UnsafeRawBufferPointer) -> String? {
@@ -253,8 +259,8 @@ final class CurlTransfer {
         return count
     }
 
-    /// Whether libcurl has begun to write the request.
-    var isSent: Bool { isAttached && microseconds(CURLINFO_PRETRANSFER_TIME_T) > 0 }
+    /// Whether libcurl may have begun to write the request: it asks just before that.
+    private(set) var isSent = false
 
     private func microseconds(_ info: CURLINFO) -> Int64 {
         var value: curl_off_t = 0
@@ -267,7 +273,8 @@ final class CurlTransfer {
     func result(nowMicroseconds: Int64) -> HTTPResult {
         var code = 0
         martlet_getinfo_long(easy, CURLINFO_RESPONSE_CODE, &code)
-        if isAttached, code >= 200 { status = code }
+        // A handle that was used before keeps its last answer's until it runs.
+        if isAttached, headerBytes > 0, code >= 200 { status = code }
         var result = HTTPResult(token: token, status: status, retryAfter: retryAfter, excerpt: excerpt)
         result.timings.total = nowMicroseconds - startedMicroseconds
         result.timings.dns = resolvedMicroseconds

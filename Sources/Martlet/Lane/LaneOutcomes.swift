@@ -85,7 +85,10 @@ extension LaneStateMachine {
 
     /// The attempt was ended by us and isn't spent: wait again, unless the partition goes or the lane drains.
     private mutating func restartOrDrop(_ token: RecordToken) {
-        guard let record = record(token), let stream = streams[record.stream], !stream.isRevoking, !isDraining else { return free(token) }
+        // One of an earlier ownership that isn't met again yet will be read again.
+        guard let record = record(token), let stream = streams[record.stream], !stream.isRevoking, !isDraining,
+            orphans[record.stream]?[record.offset] != token
+        else { return free(token) }
         letGoOfHead(token)
         setPhase(token, .aside)
         examine(token)

@@ -111,12 +111,17 @@ extension LaneStateMachine {
         guard let state = streams[stream], !state.isRevoking, !isDraining, state.aside.isEmpty, unproduced.isEmpty,
             has(.startBeforeHealth) || !restoring.contains(stream.partition),
             state.unfinishedBytes < settings.unfinishedLimitBytes, unfinishedBytes < settings.memoryLimitBytes,
-            (state.tracker?.span ?? 0) < OffsetTracker.spanLimit, state.holds.count < Hold.limit
+            (state.tracker?.span ?? 0) < OffsetTracker.spanLimit, hasRoomForHolds(state)
         else { return 0 }
         if has(.readWithoutBounds) { return 64 }
         let room = max(0, settings.unfinishedLimit - state.unfinished)
         // Of a broken egress only as long as a candidate is looked for.
         return egress.isBroken ? min(room, egress.seeks ? 16 : 0) : room
+    }
+
+    /// At the limit of holds nothing more is read; but what a predecessor had read already must be met again, or none of them could end.
+    private func hasRoomForHolds(_ state: LaneStream) -> Bool {
+        state.holds.count < Hold.limit || state.holds.values.contains { $0.coveredUpTo > state.tracker?.next ?? 0 }
     }
 
     /// A record was read. nil: it needs no work here (done before, or still in flight from an earlier ownership).

@@ -205,7 +205,8 @@ public final class PreparedEndpoint: Sendable {
         do throws(EndpointURL.Refusal) {
             url = try EndpointURL(endpoint.url, rules: rules)
             refusal =
-                HeaderRules.firstRefusal(headers) ?? endpoint.signatureRefusal ?? endpoint.auth?.oauth?.refusal(rules: rules)
+                HeaderRules.firstRefusal(headers) ?? endpoint.signatureRefusal
+                ?? endpoint.auth?.refusal(beside: endpoint.headers.map(\.name), rules: rules)
                 ?? endpoint.tlsRefusal
                 ?? (endpoint.keyIDs.isEmpty ? nil : "its secrets are sealed")
                 ?? (signer.isLasting ? nil : "the endpoint has no signing secret, or all of them expire: nothing is sent unsigned")

@@ -137,7 +137,8 @@ extension Endpoint {
         _ = try Endpoint(json: json(revealSecrets: true))
         do { _ = try EndpointURL(url, rules: rules) } catch { throw Invalid("url", error.description) }
         // What is sealed was checked before it was.
-        if let refusal = HeaderRules.firstRefusal(headers.map { HTTPHeader($0.name, $0.text.plain ?? "") }) {
+        let sent = headers.map { HTTPHeader($0.name, $0.text.plain ?? "") } + (auth.map { [HTTPHeader($0.headerName, "")] } ?? [])
+        if let refusal = HeaderRules.firstRefusal(sent) {
             throw Invalid("headers", refusal)
         }
         if let refusal = auth?.refusal(beside: headers.map(\.name), rules: rules) { throw Invalid("auth", refusal) }
