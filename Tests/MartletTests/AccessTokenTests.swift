@@ -145,6 +145,12 @@ struct EndpointTLSTests {
         #expect(error?.field.hasPrefix("tls") == true)
     }
 
+    /// Found by fuzzing: what is empty counts as absent, so that a record reads the same after a rewrite.
+    @Test(arguments: ["{}", "null", #"{"ca":null}"#]) func nothingIsNothing(_ tls: String) throws {
+        let text = #"{"v":1,"id":"ep_1","url":"https://a.example.com","tls":\#(tls)}"#
+        #expect(try Endpoint(json: try JSONValue.parse(Array(text.utf8))).tls == nil)
+    }
+
     @Test func itsKeyIsASecret() throws {
         let endpoint = AuthenticationTests.endpoint {
             $0.tls = EndpointTLS(authorities: "ca", certificate: "cert", key: .plain("hidden-key"))

@@ -45,7 +45,10 @@ extension Endpoint {
             signature = scheme
         }
         if let object = json["auth"], !object.isNull { auth = try Authentication(json: object) }
-        if let object = json["tls"], !object.isNull { tls = try EndpointTLS(json: object) }
+        if let object = json["tls"], !object.isNull {
+            let read = try EndpointTLS(json: object)
+            tls = read.isEmpty ? nil : read
+        }
         description = try fields.string("description")
         if let types = try fields.strings("types") { self.types = try Self.patterns(types) }
         state = try fields.choice("state") ?? .enabled
