@@ -156,11 +156,11 @@ public final class Producer {
             if let event = rd_kafka_queue_poll(queue, 100) { deliver(event, body) }
         }
         close()
-        // The configuration was accepted once; only a lack of memory or threads could refuse it now.
-        guard let opened = try? Self.open(settings, options, wakeUp) else {
-            fatalError("librdkafka: no new producer handle; out of threads or memory")
+        // The configuration was accepted once: refused now are a file that has gone (CA, key) and a lack of memory or threads. Nothing
+        // unacknowledged counts as done, so ending here loses nothing.
+        do { (handle, queue) = try Self.open(settings, options, wakeUp) } catch {
+            fatalError("librdkafka: no new producer handle: \(error)")
         }
-        (handle, queue) = opened
         isClosed = false
         fatal = false
         rebuilds += 1

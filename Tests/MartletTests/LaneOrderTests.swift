@@ -1,10 +1,6 @@
 import Martlet
 import Testing
 
-private func must<Value>(_ value: Value?, _ location: SourceLocation = #_sourceLocation) throws -> Value {
-    try #require(value, sourceLocation: location)
-}
-
 /// Ordered endpoints, command by command. `bench.read` gives records the offsets 0, 1, 2, ...
 struct LaneOrderTests {
     private static let stream = LaneTests.Bench.stream
@@ -13,6 +9,16 @@ struct LaneOrderTests {
     private static func again(_ bench: inout LaneTests.Bench, _ offset: Int64) -> RecordToken? {
         bench.core.receivedAgain(
             stream, offset: offset, DeliveryFacts(endpointID: "ep", ageFromMilliseconds: bench.now.wall, bytes: 10))
+    }
+
+    /// As many failed heads as a partition may hold: `e0`, `e1`, ...
+    private static func takeEveryHold(_ bench: inout LaneTests.Bench) throws {
+        for number in 0..<Hold.limit {
+            bench.register(id: "e\(number)") { $0.ordering = .strict }
+            let head = try must(bench.read("e\(number)"))
+            #expect(bench.starts() == [head])
+            bench.core.attemptEnded(head, LaneTests.failed, .failure)
+        }
     }
 
     @Test func oneAtATimeInOrder() throws {
@@ -117,12 +123,7 @@ struct LaneOrderTests {
 
     @Test func atTheLimitOfHoldsThePartitionIsNotReadAndTheStuckAreDisabled() throws {
         var bench = try Self.bench()
-        for number in 0..<Hold.limit {
-            bench.register(id: "e\(number)") { $0.ordering = .strict }
-            let head = try must(bench.read("e\(number)"))
-            #expect(bench.starts() == [head])
-            bench.core.attemptEnded(head, LaneTests.failed, .failure)
-        }
+        try Self.takeEveryHold(&bench)
         _ = bench.core.takeCommands()
         #expect(bench.core.readBudget(Self.stream) == 0)
         let commit = try #require(bench.core.commits(of: [Self.stream], onlyChanged: false).first)
@@ -142,12 +143,7 @@ struct LaneOrderTests {
         let first = try must(bench.read("late"))
         let second = try must(bench.read("late"))
         #expect(bench.starts() == [first])
-        for number in 0..<Hold.limit {
-            bench.register(id: "e\(number)") { $0.ordering = .strict }
-            let head = try must(bench.read("e\(number)"))
-            #expect(bench.starts() == [head])
-            bench.core.attemptEnded(head, LaneTests.failed, .failure)
-        }
+        try Self.takeEveryHold(&bench)
         // Beyond what a record may wait in memory: there is nowhere else.
         for _ in 0..<20 { bench.pass(1_000) }
         _ = bench.core.takeCommands()
@@ -159,12 +155,7 @@ struct LaneOrderTests {
     /// A head that failed when there was no room waits in memory; once there is room, its hold knows of its attempts and its due time.
     @Test func aHeadThatFoundNoRoomKeepsItsAttempts() throws {
         var bench = try Self.bench()
-        for number in 0..<Hold.limit {
-            bench.register(id: "e\(number)") { $0.ordering = .strict }
-            let head = try must(bench.read("e\(number)"))
-            #expect(bench.starts() == [head])
-            bench.core.attemptEnded(head, LaneTests.failed, .failure)
-        }
+        try Self.takeEveryHold(&bench)
         bench.register(id: "late") { $0.ordering = .strict }
         bench.core.endReached(Self.stream, offset: bench.nextOffset)
         let head = try must(bench.read("late"))
@@ -488,54 +479,5 @@ struct EgressMonitorTests {
             bench.pass(20)
         }
         #expect(isDelivered)
-    }
-}
-
-struct BrokerClockTests {
-    @Test func learnsTheOffsetFromAcknowledgements() {
-        for ahead in [-60_000, -250, 0, 3, 1_000, 86_400_000] as [Int64] {
-            var (clock, generator) = (BrokerClock(), SeededGenerator(seed: 1))
-            var now: Int64 = 1_000_000
-            for _ in 0..<50 {
-                let (out, back) = (Int64.random(in: 0...20, using: &generator), Int64.random(in: 0...2_000, using: &generator))
-                clock.acknowledged(appended: now + out + ahead, sent: now, acknowledged: now + out + back)
-                now += out + back
-            }
-            #expect(abs(clock.aheadMilliseconds - ahead) <= 100)
-        }
-    }
-
-    /// An answer that took half a minute says little, and must not move the estimate by more than it says.
-    @Test func aSlowAnswerSaysLittle() {
-        var clock = BrokerClock()
-        clock.acknowledged(appended: 1_000, sent: 1_200, acknowledged: 35_000)
-        #expect(clock.aheadMilliseconds == -199)
-    }
-
-    @Test func followsAStep() {
-        var clock = BrokerClock()
-        clock.acknowledged(appended: 1_000, sent: 999, acknowledged: 1_003)
-        #expect(clock.aheadMilliseconds == 0)
-        clock.acknowledged(appended: 2_000, sent: 7_000, acknowledged: 7_004)
-        #expect((-5_004 ... -4_999).contains(clock.aheadMilliseconds))
-    }
-}
-
-struct RewriteTests {
-    /// A delivery to an endpoint that never answers, deferred until it expires: how often it is written.
-    @Test func aDeliveryIsRewrittenABoundedNumberOfTimes() {
-        let week: Int64 = 7 * 86_400_000
-        var (age, deferrals, writes): (Int64, Int, Int) = (5_000, 0, 0)
-        while age < week {
-            deferrals += 1
-            let due = min(week, age + RetryTier.roundUp(RetryTier.defaults, milliseconds: age / 4))
-            // A hop is looked at a little late, as in life.
-            while age < due, let tier = RetryTier.choose(RetryTier.defaults, remainingMilliseconds: due - age) {
-                age += tier.delayMilliseconds + 50
-                writes += 1
-                if due - age < 5_000 { age = max(age, due) }
-            }
-        }
-        #expect(deferrals <= RetryTier.deferralLimit && writes <= RetryTier.rewriteLimit, "\(deferrals) deferrals, \(writes) writes")
     }
 }

@@ -3,7 +3,7 @@ import Martlet
 import Testing
 
 /// `#require` can't take a call that mutates.
-private func must<Value>(_ value: Value?, _ location: SourceLocation = #_sourceLocation) throws -> Value {
+func must<Value>(_ value: Value?, _ location: SourceLocation = #_sourceLocation) throws -> Value {
     try #require(value, sourceLocation: location)
 }
 

@@ -134,7 +134,7 @@ final class CurlTransfer {
             headerList = curl_slist_append(headerList, header.value.isEmpty ? "\(header.name);" : "\(header.name): \(header.value)")
         }
         headerList = curl_slist_append(headerList, "Expect:")
-        if !request.headers.contains(where: { $0.name.lowercased() == "accept" }) {
+        if !request.headers.contains(where: { $0.name.utf8.count == 6 && $0.name.lowercased() == "accept" }) {
             headerList = curl_slist_append(headerList, "Accept: */*")
         }
         martlet_setopt_pointer(easy, CURLOPT_HTTPHEADER, headerList)

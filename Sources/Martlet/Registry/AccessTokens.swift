@@ -25,6 +25,17 @@ public struct AccessTokens {
         var renewAt: Int64 = 0
         var isAsked = false
         var waiters: [UInt64] = []
+
+        mutating func ask(_ waiter: UInt64, now: Int64) -> Answer {
+            if let token, now < expires {
+                let renews = now >= renewAt && !isAsked
+                if renews { isAsked = true }
+                return .bearer(token, renew: renews)
+            }
+            waiters.append(waiter)
+            defer { isAsked = true }
+            return .wait(ask: !isAsked)
+        }
     }
 
     /// A token whose answer doesn't say for how long it is valid.
@@ -40,18 +51,10 @@ public struct AccessTokens {
     public init() {}
 
     public mutating func ask(_ identity: [UInt8], waiter: UInt64, now: Int64) -> Answer {
-        if entries.count >= Self.entryLimit { entries = entries.filter { $0.value.isAsked || $0.value.expires > now } }
-        var entry = entries[identity] ?? Entry()
-        defer { entries[identity] = entry }
-        if let token = entry.token, now < entry.expires {
-            let renews = now >= entry.renewAt && !entry.isAsked
-            if renews { entry.isAsked = true }
-            return .bearer(token, renew: renews)
+        if entries.count >= Self.entryLimit, entries[identity] == nil {
+            entries = entries.filter { $0.value.isAsked || $0.value.expires > now }
         }
-        entry.waiters.append(waiter)
-        guard !entry.isAsked else { return .wait(ask: false) }
-        entry.isAsked = true
-        return .wait(ask: true)
+        return entries[identity, default: Entry()].ask(waiter, now: now)
     }
 
     /// The token endpoint's answer. Returns who waited for it, and why they can't go on; nil: they ask again, and get the token.
