@@ -71,6 +71,7 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
     @Test func accessTokensAreAskedForOnce() async throws { try await Scenarios.accessTokensAreAskedForOnce(brokers) }
     @Test func aWrongClockHidesNoEvents() async throws { try await Scenarios.aWrongClockHidesNoEvents(brokers) }
     @Test func anEventReplayGoesOnWhereItEnded() async throws { try await Scenarios.anEventReplayGoesOnWhereItEnded(brokers) }
+    @Test func deliversWithoutAnAttemptLog() async throws { try await Scenarios.deliversWithoutAnAttemptLog(brokers) }
 
     /// Needs topics of its own making: counts, settings, growth.
     @Test func topicsAreCheckedAndGrown() async throws {

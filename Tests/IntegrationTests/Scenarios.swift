@@ -11,9 +11,10 @@ import Testing
 /// The same scenarios on any cluster: what a user would notice.
 enum Scenarios {
     static func run(
-        _ brokers: String?, answer: @escaping @Sendable (String, Int) -> Int = { _, _ in 200 }, _ body: (World) async throws -> Void
+        _ brokers: String?, attemptBytes: Int? = nil, answer: @escaping @Sendable (String, Int) -> Int = { _, _ in 200 },
+        _ body: (World) async throws -> Void
     ) async throws {
-        let world = try World(realBrokers: brokers, answer: answer)
+        let world = try World(realBrokers: brokers, attemptBytes: attemptBytes, answer: answer)
         defer { world.stop() }
         try await body(world)
     }
@@ -39,6 +40,24 @@ enum Scenarios {
             #expect(
                 record["outcome"]?.stringValue == "delivered" && record["status"]?.intValue == 200
                     && record["worker"]?.stringValue == "test" && record["url"]?.stringValue?.hasPrefix("http://127.0.0.1:") == true)
+        }
+    }
+
+    /// Attempt records that the brokers refuse are counted; deliveries and commits go on. For a real Kafka, as the embedded one refuses none.
+    static func deliversWithoutAnAttemptLog(_ brokers: String?) async throws {
+        try await run(brokers, attemptBytes: 100) { world in
+            try world.register([world.endpoint("ep_1") { $0.types = [.prefix("order")] }])
+            try world.start()
+            try world.publish((0..<20).map { World.event("e\($0)") })
+            try world.wait("all are delivered, all losses counted") {
+                world.requests.count >= 20 && world.metrics.contains("\nmartlet_attempt_log_errors_total 20\n")
+            }
+            #expect(world.stopWorker() == 0)
+            // What is done is committed: a successor has nothing to do.
+            try world.start()
+            #expect(world.stopWorker() == 0)
+            #expect(world.requests.count == 20)
+            #expect(try world.letters().isEmpty && world.records(world.topics.attempts).isEmpty)
         }
     }
 
