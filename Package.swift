@@ -49,7 +49,7 @@ let package = Package(
         // The field.
         library("Kafka", ["CRdkafka", "EventLoop"]),
         library("WebhookSigning", ["Cryptography"]),
-        library("HTTPDelivery", ["CLibcurl", "CCares", "COpenSSL", "CLinux", "EventLoop"]),
+        library("HTTPDelivery", ["CLibcurl", "CCares", "COpenSSL", "CLinux", "EventLoop", "Cryptography"]),
         library("Martlet", ["Cryptography", "JSON", "WebhookSigning", "HTTPDelivery"]),
         library("MartletProducer", ["Kafka", "Martlet", "EventLoop"]),
         library(
@@ -70,7 +70,7 @@ let package = Package(
         tests("CryptographyTests", ["Cryptography"]),
         tests("JSONTests", ["JSON", "YAML"]),
         tests("OperatorToolsTests", ["ArgumentParsing", "Logging", "Metrics", "JSON"]),
-        tests("HTTPDeliveryTests", ["HTTPDelivery", "HTTPServing", "EventLoop"], resources: [.copy("Support")]),
+        tests("HTTPDeliveryTests", ["HTTPDelivery", "HTTPServing", "EventLoop", "Cryptography"], resources: [.copy("Support")]),
         tests("MartletTests", ["Martlet", "HTTPDelivery", "JSON", "WebhookSigning", "Kafka", "Cryptography"]),
         tests("MartletSimulatorTests", ["MartletSimulator", "martlet-simulate"]),
         tests("KafkaTests", ["Kafka", "EventLoop"]),

@@ -1,3 +1,4 @@
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -26,3 +27,48 @@ static inline int martlet_clock_is_synchronised(long *error) {
 #include <unistd.h>
 // A file in memory, closed on exec.
 static inline int martlet_memory_file(void) { return (int)syscall(SYS_memfd_create, "martlet", 1u); }
+#include <sys/socket.h>
+#include <sys/uio.h>
+// Two buffers in one call, without SIGPIPE.
+static inline long martlet_send(int fd, const void *first, size_t first_size, const void *second, size_t second_size) {
+    struct iovec parts[2] = {{(void *)first, first_size}, {(void *)second, second_size}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+#include <arpa/inet.h>
+#include <endian.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+// A TCP socket that doesn't block and is connecting to the address, whose 128 bits are in host order; or -errno.
+static inline int martlet_connect(int is_v6, uint64_t high, uint64_t low, uint16_t port) {
+    int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    int result;
+    if (is_v6) {
+        uint64_t words[2] = {htobe64(high), htobe64(low)};
+        struct sockaddr_in6 target = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+        __builtin_memcpy(&target.sin6_addr, words, sizeof words);
+        result = connect(fd, (struct sockaddr *)&target, sizeof target);
+    } else {
+        struct sockaddr_in target = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl((uint32_t)low)};
+        result = connect(fd, (struct sockaddr *)&target, sizeof target);
+    }
+    if (result == 0 || errno == EINPROGRESS) return fd;
+    int error = errno;
+    close(fd);
+    return -error;
+}
+// 0: connected, and from now on without Nagle's delay; EINPROGRESS: not yet; else why not.
+static inline int martlet_connection_error(int fd) {
+    int error = 0, one = 1;
+    socklen_t size = sizeof error;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return errno;
+    if (error) return error;
+    struct sockaddr_storage peer;
+    size = sizeof peer;
+    if (getpeername(fd, (struct sockaddr *)&peer, &size) != 0) return EINPROGRESS;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return 0;
+}
+static inline void martlet_ignore_sigpipe(void) { signal(SIGPIPE, SIG_IGN); }

@@ -11,3 +11,64 @@ static inline X509 *martlet_read_certificate(BIO *bio) { return PEM_read_bio_X50
 static inline int martlet_is_expired(X509 *certificate) { return X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0; }
 #include <openssl/ssl.h>
 static inline EVP_PKEY *martlet_read_key(BIO *bio) { return PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)""); }
+// Swift can't see macros with arguments.
+static inline SSL_CTX *martlet_tls_client(void) {
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    if (!context) return NULL;
+    SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+    // Sessions are kept per origin by the owner.
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+    // A record's header and its content in one read.
+    SSL_CTX_set_read_ahead(context, 1);
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
+    // An authority that isn't a root may be trusted, too, as libcurl has it.
+    X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context), X509_V_FLAG_PARTIAL_CHAIN);
+    static const unsigned char protocols[] = "\x08http/1.1";
+    SSL_CTX_set_alpn_protos(context, protocols, sizeof protocols - 1);
+    return context;
+}
+static inline int martlet_tls_set_server_name(SSL *ssl, const char *name) { return SSL_set_tlsext_host_name(ssl, (char *)name); }
+#include <openssl/x509v3.h>
+static inline int martlet_tls_check_name(SSL *ssl, const char *name) {
+    SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    return SSL_set1_host(ssl, name);
+}
+static inline int martlet_tls_add_to_chain(SSL_CTX *context, X509 *certificate) { return SSL_CTX_add1_chain_cert(context, certificate); }
+#include <openssl/sha.h>
+#include <string.h>
+// HMAC-SHA256 with both halves of the key hashed beforehand: a code costs two copies of 112 bytes and no allocation, where duplicating an
+// EVP context costs several. These calls are deprecated in favour of EVP, and part of every OpenSSL 3.
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wdeprecated-declarations"
+typedef struct { SHA256_CTX inner, outer; } martlet_hmac;
+static inline void martlet_sha256(const void *bytes, size_t count, unsigned char *out) {
+    SHA256_CTX context;
+    SHA256_Init(&context);
+    SHA256_Update(&context, bytes, count);
+    SHA256_Final(out, &context);
+}
+static inline void martlet_hmac_prepare(martlet_hmac *hmac, const void *key, size_t count) {
+    unsigned char block[64] = {0}, pad[64];
+    if (count > sizeof block) martlet_sha256(key, count, block);
+    else if (count) memcpy(block, key, count);
+    for (int i = 0; i < 64; i++) pad[i] = block[i] ^ 0x36;
+    SHA256_Init(&hmac->inner);
+    SHA256_Update(&hmac->inner, pad, sizeof pad);
+    for (int i = 0; i < 64; i++) pad[i] = block[i] ^ 0x5c;
+    SHA256_Init(&hmac->outer);
+    SHA256_Update(&hmac->outer, pad, sizeof pad);
+    OPENSSL_cleanse(block, sizeof block);
+    OPENSSL_cleanse(pad, sizeof pad);
+}
+static inline void martlet_hmac_code(const martlet_hmac *hmac, const void *head, size_t head_count, const void *body, size_t body_count, unsigned char *out) {
+    SHA256_CTX context = hmac->inner;
+    SHA256_Update(&context, head, head_count);
+    SHA256_Update(&context, body, body_count);
+    SHA256_Final(out, &context);
+    context = hmac->outer;
+    SHA256_Update(&context, out, 32);
+    SHA256_Final(out, &context);
+}
+#pragma clang diagnostic pop

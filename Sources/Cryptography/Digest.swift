@@ -4,9 +4,7 @@ public enum SHA256 {
     /// 32 bytes.
     public static func digest(_ bytes: [UInt8]) -> [UInt8] {
         var out = [UInt8](repeating: 0, count: 32)
-        var length: UInt32 = 32
-        let done = EVP_Digest(bytes, bytes.count, &out, &length, EVP_sha256(), nil)
-        precondition(done == 1, "SHA-256 is part of every OpenSSL")
+        martlet_sha256(bytes, bytes.count, &out)
         return out
     }
 }
@@ -25,37 +23,22 @@ public func constantTimeEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
     left.count == right.count && CRYPTO_memcmp(left, right, left.count) == 0
 }
 
-/// HMAC-SHA256 with a key that is prepared once: each code duplicates the prepared context.
-/// Safe to share: the prepared context is only ever read.
-public final class HMACSHA256: @unchecked Sendable {
-    private let prepared: OpaquePointer
+/// HMAC-SHA256 with a key that is prepared once.
+public struct HMACSHA256: Sendable {
+    private let prepared: martlet_hmac
 
     public init(key: [UInt8]) {
-        let algorithm = EVP_MAC_fetch(nil, "HMAC", nil)
-        prepared = EVP_MAC_CTX_new(algorithm)
-        EVP_MAC_free(algorithm)
-        var name = Array("SHA256".utf8CString)
-        let done = name.withUnsafeMutableBufferPointer { name in
-            var parameters = [OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, name.baseAddress, 0), OSSL_PARAM_construct_end()]
-            // OpenSSL takes a null key for "no key given": an empty one needs an address.
-            return (key.isEmpty ? [0] : key).withUnsafeBufferPointer { EVP_MAC_init(prepared, $0.baseAddress, key.count, &parameters) }
-        }
-        precondition(done == 1, "HMAC-SHA256 is part of every OpenSSL")
+        var prepared = martlet_hmac()
+        martlet_hmac_prepare(&prepared, key, key.count)
+        self.prepared = prepared
     }
 
-    deinit { EVP_MAC_CTX_free(prepared) }
+    public func code(_ body: UnsafeRawBufferPointer) -> [UInt8] { code([], body) }
 
-    /// 32 bytes: the code of `parts` in their order.
-    public func code(_ parts: UnsafeRawBufferPointer...) -> [UInt8] {
-        let context = EVP_MAC_CTX_dup(prepared)
-        defer { EVP_MAC_CTX_free(context) }
-        for part in parts where part.count > 0 {
-            EVP_MAC_update(context, part.baseAddress?.assumingMemoryBound(to: UInt8.self), part.count)
-        }
+    /// 32 bytes: the code of `head` and `body`, one after the other.
+    public func code(_ head: [UInt8], _ body: UnsafeRawBufferPointer) -> [UInt8] {
         var out = [UInt8](repeating: 0, count: 32)
-        var length = 32
-        let done = EVP_MAC_final(context, &out, &length, 32)
-        precondition(done == 1 && length == 32, "an HMAC context that was initialised gives 32 bytes")
+        withUnsafePointer(to: prepared) { martlet_hmac_code($0, head, head.count, body.baseAddress, body.count, &out) }
         return out
     }
 }

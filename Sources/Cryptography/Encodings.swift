@@ -98,12 +98,33 @@ public enum Base32 {
 
 public enum Hex {
     public static func encode(_ bytes: some Collection<UInt8>) -> String {
-        let digits: StaticString = "0123456789abcdef"
         var out: [UInt8] = []
-        for byte in bytes {
-            out.append(digits.utf8Start[Int(byte >> 4)])
-            out.append(digits.utf8Start[Int(byte & 15)])
-        }
+        append(bytes, to: &out)
         return String(decoding: out, as: UTF8.self)
+    }
+
+    public static func append(_ bytes: some Collection<UInt8>, to out: inout [UInt8]) {
+        func digit(_ value: UInt8) -> UInt8 { value < 10 ? value + 48 : value + 87 }
+        for byte in bytes {
+            out.append(digit(byte >> 4))
+            out.append(digit(byte & 15))
+        }
+    }
+}
+
+/// Numbers as text, without a string in between.
+public enum Decimal {
+    public static func append(_ number: Int, to out: inout [UInt8]) {
+        guard number >= 10 else {
+            if number >= 0 { return out.append(48 + UInt8(truncatingIfNeeded: number)) }
+            return out.append(contentsOf: String(number).utf8)
+        }
+        let start = out.count
+        var rest = number
+        while rest > 0 {
+            out.append(48 + UInt8(truncatingIfNeeded: rest % 10))
+            rest /= 10
+        }
+        out[start...].reverse()
     }
 }

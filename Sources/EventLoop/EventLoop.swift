@@ -43,6 +43,11 @@ public final class EventLoop {
         }
     }
 
+    /// Of a descriptor that is watched.
+    public func change(_ fd: Int32, for interest: Interest, token: UInt64) {
+        _ = martlet_epoll_control(descriptor, 3, fd, interest.rawValue, token)
+    }
+
     /// Stops watching; a descriptor that is closed or unknown is no error.
     public func forget(_ fd: Int32) { _ = martlet_epoll_control(descriptor, 2, fd, 0, 0) }
 

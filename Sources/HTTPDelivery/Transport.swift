@@ -27,19 +27,18 @@ public enum ResponseLimits {
     public static let excerptBytes = 1_024
 }
 
-/// One POST. Header names and values must have been checked (no control bytes); framing headers are the transport's.
+/// One POST. Framing headers are the transport's.
 public struct HTTPRequest {
     /// Comes back in the result.
     public var token: UInt64
-    public var url: EndpointURL
-    public var headers: [HTTPHeader]
+    public var target: RequestTarget
+    public var headers: HeaderLines
     public var body: any BodyBytes
     public var timeouts: Timeouts
-    public var tls: TLSIdentity?
     /// How much of the response's body is kept.
     public var excerptBytes = ResponseLimits.excerptBytes
-    public init(token: UInt64, url: EndpointURL, headers: [HTTPHeader], body: any BodyBytes, timeouts: Timeouts, tls: TLSIdentity? = nil) {
-        (self.token, self.url, self.headers, self.body, self.timeouts, self.tls) = (token, url, headers, body, timeouts, tls)
+    public init(token: UInt64, target: RequestTarget, headers: HeaderLines, body: any BodyBytes, timeouts: Timeouts) {
+        (self.token, self.target, self.headers, self.body, self.timeouts) = (token, target, headers, body, timeouts)
     }
 }
 

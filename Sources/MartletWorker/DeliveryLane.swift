@@ -37,7 +37,7 @@ final class DeliveryLane {
     private let loop = EventLoop()
     let member: GroupMember
     let producer: Producer
-    let transport: any HTTPTransport
+    let transport: DeliveryTransport
     var core: LaneStateMachine
     /// Names of the topics in the order of the core's stream ids.
     let laneTopics: [String]
@@ -87,12 +87,13 @@ final class DeliveryLane {
         member = try GroupMember(configuration.kafka, options)
         producer = try Producer(configuration.kafka)
         addresses = configuration.urlRules.addresses
-        var transportConfiguration = CurlTransport.Configuration(addresses: addresses)
+        var transportConfiguration = TransportConfiguration(addresses: addresses)
         transportConfiguration.inFlightLimit = settings.inFlightLimit
         transportConfiguration.caBundlePath = configuration.caBundlePath
         transportConfiguration.extraAuthoritiesPath = configuration.extraAuthoritiesPath
         transportConfiguration.proxy = configuration.egressProxy
-        transport = CurlTransport(loop, tokens: Token.transport, transportConfiguration)
+        transportConfiguration.transport = configuration.transport
+        transport = DeliveryTransport(loop, tokens: Token.transport, transportConfiguration)
         loop.watch(member.consumer.eventsReady, for: .readable, token: Token.member)
         loop.watch(producer.reportsReady, for: .readable, token: Token.producer)
         loop.watch(inbox.wakeUp.descriptor, for: .readable, token: Token.inbox)

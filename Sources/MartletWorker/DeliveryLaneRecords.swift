@@ -89,7 +89,7 @@ extension DeliveryLane {
     }
 
     private func start(_ token: RecordToken) {
-        guard let prepared = core.endpoint(of: token), prepared.url != nil, items[Int(token.slot)] != nil else {
+        guard let prepared = core.endpoint(of: token), prepared.target != nil, items[Int(token.slot)] != nil else {
             return core.attemptEnded(token, .cancelled, .none)
         }
         items[Int(token.slot)]?.startedWall = localWall
@@ -98,13 +98,12 @@ extension DeliveryLane {
     }
 
     func send(_ token: RecordToken, _ prepared: PreparedEndpoint, bearer: String?) {
-        guard let item = items[Int(token.slot)], item.token == token, let url = prepared.url else { return }
-        var headers = DeliveryRequest.headers(item.headers, to: prepared, body: item.body.bytes, nowSeconds: localWall / 1_000)
-        if let bearer { headers.append(HTTPHeader("authorization", "Bearer " + bearer)) }
-        items[Int(token.slot)]?.bearer = bearer
+        guard let item = items[Int(token.slot)], item.token == token, let target = prepared.target else { return }
+        let headers = DeliveryRequest.headers(
+            item.headers, to: prepared, body: item.body.bytes, nowSeconds: localWall / 1_000, bearer: bearer)
+        if bearer != nil { items[Int(token.slot)]?.bearer = bearer }
         transport.start(
-            HTTPRequest(
-                token: token.bits, url: url, headers: headers, body: item.body, timeouts: prepared.endpoint.timeouts, tls: prepared.tls),
+            HTTPRequest(token: token.bits, target: target, headers: headers, body: item.body, timeouts: prepared.endpoint.timeouts),
             nowMicroseconds: SystemClock.monotonicMicroseconds())
     }
 

@@ -13,21 +13,21 @@ public struct EndpointTrial: Sendable {
     }
 
     private let prepared: PreparedEndpoint
-    private let transport: CurlTransport.Configuration
+    private let transport: TransportConfiguration
 
     /// `transport`: as workers have it.
-    public init(_ prepared: PreparedEndpoint, _ transport: CurlTransport.Configuration) {
+    public init(_ prepared: PreparedEndpoint, _ transport: TransportConfiguration) {
         (self.prepared, self.transport) = (prepared, transport)
     }
 
     /// Sends `event` as a worker would, and waits for the end of it. nil: the endpoint can't be sent to (`PreparedEndpoint.refusal`).
     public func send(_ event: Event) -> Exchange? {
-        guard let url = prepared.url, prepared.refusal == nil else { return nil }
+        guard let target = prepared.target, prepared.refusal == nil else { return nil }
         let wall = SystemClock.wallMilliseconds()
         var fanOut = FanOut(event, at: .init(topic: "", partition: 0, offset: 0, milliseconds: wall), registryOffset: 0)
         let delivery = fanOut.delivery(to: prepared.endpoint.id, as: prepared.endpoint.bodyFormat)
         let loop = EventLoop()
-        let sender = CurlTransport(loop, tokens: 1 << 40, transport)
+        let sender = DeliveryTransport(loop, tokens: 1 << 40, transport)
         var bearer: String?
         if let request = prepared.tokenRequest {
             var tokens = AccessTokens()
@@ -35,9 +35,8 @@ public struct EndpointTrial: Sendable {
             let answer = exchange(
                 sender, loop,
                 HTTPRequest(
-                    token: 1, url: request.url, headers: request.headers, body: CopiedBody(request.body),
-                    timeouts: prepared.endpoint.timeouts,
-                    tls: prepared.tls), excerptBytes: AccessTokens.answerLimitBytes)
+                    token: 1, target: request.target, headers: request.headers, body: CopiedBody(request.body),
+                    timeouts: prepared.endpoint.timeouts), excerptBytes: AccessTokens.answerLimitBytes)
             if let failure = tokens.answered(request.identity, answer, now: 0).failure {
                 return Exchange(
                     headers: [], ownHeaders: 0, body: delivery.body, result: HTTPResult(token: 1, error: (kind: failure.0, text: failure.1))
@@ -46,18 +45,18 @@ public struct EndpointTrial: Sendable {
             if case .bearer(let token, _) = tokens.ask(request.identity, waiter: 0, now: 0) { bearer = token }
         }
         let body = CopiedBody(delivery.body)
-        var headers = DeliveryRequest.headers(delivery.headers, to: prepared, body: body.bytes, nowSeconds: wall / 1_000)
-        if let bearer { headers.append(HTTPHeader("authorization", "Bearer " + bearer)) }
+        let headers = DeliveryRequest.headers(
+            delivery.headers, to: prepared, body: body.bytes, nowSeconds: wall / 1_000, bearer: bearer)
         let result = exchange(
             sender, loop,
-            HTTPRequest(token: 2, url: url, headers: headers, body: body, timeouts: prepared.endpoint.timeouts, tls: prepared.tls))
+            HTTPRequest(token: 2, target: target, headers: headers, body: body, timeouts: prepared.endpoint.timeouts))
         return Exchange(
-            headers: headers, ownHeaders: prepared.headers.count + (bearer == nil ? 0 : 1), body: delivery.body,
+            headers: headers.list, ownHeaders: prepared.headers.count + (bearer == nil ? 0 : 1), body: delivery.body,
             result: prepared.withoutSecrets(result, bearer: bearer))
     }
 
     private func exchange(
-        _ sender: CurlTransport, _ loop: EventLoop, _ given: HTTPRequest, excerptBytes: Int = ResponseLimits.excerptBytes
+        _ sender: DeliveryTransport, _ loop: EventLoop, _ given: HTTPRequest, excerptBytes: Int = ResponseLimits.excerptBytes
     ) -> HTTPResult {
         var request = given
         request.excerptBytes = excerptBytes

@@ -24,8 +24,8 @@ extension DeliveryLane {
         let number = RecordToken(slot: tokenRequestNumber, generation: 0).bits
         tokenRequests[number] = prepared
         var outgoing = HTTPRequest(
-            token: number, url: request.url, headers: request.headers, body: CopiedBody(request.body), timeouts: prepared.endpoint.timeouts,
-            tls: prepared.tls)
+            token: number, target: request.target, headers: request.headers, body: CopiedBody(request.body),
+            timeouts: prepared.endpoint.timeouts)
         outgoing.excerptBytes = AccessTokens.answerLimitBytes
         transport.start(outgoing, nowMicroseconds: SystemClock.monotonicMicroseconds())
     }

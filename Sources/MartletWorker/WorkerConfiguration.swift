@@ -28,6 +28,8 @@ public struct WorkerConfiguration: Sendable {
     /// Certificates that are trusted besides.
     public var extraAuthoritiesPath: String?
     public var egressProxy: EgressProxy?
+    /// Of endpoints that don't choose themselves.
+    public var transport = TransportKind.direct
     /// All unfinished fan-out output of this worker, in bytes.
     public var fanOutBytesLimit = 32 << 20
     /// Partitions of the lane topics, as found by the start check.

@@ -109,41 +109,54 @@ public final class Signer: Sendable {
 
     /// The value of the scheme's header. `timestamp`: Unix seconds of this attempt.
     public func signature(id: String, timestamp: Int64, body: UnsafeRawBufferPointer) -> String {
+        var out: [UInt8] = []
+        append(id: id, timestamp: timestamp, body: body, to: &out)
+        return String(decoding: out, as: UTF8.self)
+    }
+
+    /// Appends the value of the scheme's header.
+    public func append(id: String, timestamp: Int64, body: UnsafeRawBufferPointer, to out: inout [UInt8]) {
         switch scheme {
-        case .standard: standard(id, timestamp, body)
-        case .github: "sha256=" + (newest.map { Hex.encode($0.code(body)) } ?? "")
-        case .shopify: newest.map { Base64.encode($0.code(body)) } ?? ""
-        case .stripe: stripe(timestamp, body)
-        case .staticHeader: texts.first { $0.expires > timestamp }?.prepared ?? ""
+        case .standard: standard(id, timestamp, body, &out)
+        case .github:
+            out.append(contentsOf: "sha256=".utf8)
+            if let newest { Hex.append(newest.code(body), to: &out) }
+        case .shopify: if let newest { Base64.append(newest.code(body), to: &out) }
+        case .stripe: stripe(timestamp, body, &out)
+        case .staticHeader: out.append(contentsOf: (texts.first { $0.expires > timestamp }?.prepared ?? "").utf8)
         }
     }
 
     /// The newest secret, which is the last to expire.
     private var newest: HMACSHA256? { hmac.first?.prepared }
 
-    private func standard(_ id: String, _ timestamp: Int64, _ body: UnsafeRawBufferPointer) -> String {
-        let head = Array("\(id).\(timestamp).".utf8)
-        var out: [UInt8] = []
-        head.withUnsafeBytes { head in
-            for key in hmac where key.expires > timestamp {
-                if !out.isEmpty { out.append(0x20) }
-                out += "v1,".utf8
-                Base64.append(key.prepared.code(head, body), to: &out)
-            }
+    private func standard(_ id: String, _ timestamp: Int64, _ body: UnsafeRawBufferPointer, _ out: inout [UInt8]) {
+        var head: [UInt8] = []
+        head.reserveCapacity(64)
+        head.append(contentsOf: id.utf8)
+        head.append(UInt8(ascii: "."))
+        Decimal.append(Int(timestamp), to: &head)
+        head.append(UInt8(ascii: "."))
+        let start = out.count
+        for key in hmac where key.expires > timestamp {
+            if out.count > start { out.append(0x20) }
+            out.append(contentsOf: "v1,".utf8)
+            Base64.append(key.prepared.code(head, body), to: &out)
         }
         for key in ed25519 where key.expires > timestamp {
             guard let code = key.prepared.sign(head + Array(body)) else { continue }
-            if !out.isEmpty { out.append(0x20) }
-            out += "v1a,".utf8
+            if out.count > start { out.append(0x20) }
+            out.append(contentsOf: "v1a,".utf8)
             Base64.append(code, to: &out)
         }
-        return String(decoding: out, as: UTF8.self)
     }
 
-    private func stripe(_ timestamp: Int64, _ body: UnsafeRawBufferPointer) -> String {
-        Array("\(timestamp).".utf8).withUnsafeBytes { head in
-            hmac.filter { $0.expires > timestamp }
-                .reduce("t=\(timestamp)") { $0 + ",v1=" + Hex.encode($1.prepared.code(head, body)) }
+    private func stripe(_ timestamp: Int64, _ body: UnsafeRawBufferPointer, _ out: inout [UInt8]) {
+        let head = Array("\(timestamp).".utf8)
+        out.append(contentsOf: "t=\(timestamp)".utf8)
+        for key in hmac where key.expires > timestamp {
+            out.append(contentsOf: ",v1=".utf8)
+            Hex.append(key.prepared.code(head, body), to: &out)
         }
     }
 }
@@ -183,9 +196,7 @@ public struct Verifier: Sendable {
             let parts = candidate.split(separator: ",", maxSplits: 1)
             guard parts.count == 2, let given = Base64.decode(String(parts[1])) else { continue }
             if parts[0] == "v1" {
-                let matches = hmac.contains { key in
-                    head.withUnsafeBytes { head in body.withUnsafeBytes { constantTimeEqual(key.code(head, $0), given) } }
-                }
+                let matches = hmac.contains { key in body.withUnsafeBytes { constantTimeEqual(key.code(head, $0), given) } }
                 if matches { return .valid }
             } else if parts[0] == "v1a", ed25519.contains(where: { $0.verify(given, of: head + body) }) {
                 return .valid

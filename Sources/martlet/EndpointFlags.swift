@@ -40,6 +40,9 @@ enum EndpointFlags {
         Flag(
             "ordering", "ORDER", "strict: one delivery at a time, in order; a failing one holds up the next", default: "none",
             choices: Endpoint.Ordering.allCases.map(\.rawValue)),
+        Flag(
+            "transport", "KIND", "how requests are sent: direct, curl, or as the worker is set", default: "worker",
+            choices: TransportKind.allCases.map(\.rawValue) + ["worker"]),
         Flag("trace", "pass traceparent and tracestate on to the receiver"),
     ]
 
@@ -101,6 +104,7 @@ enum EndpointFlags {
         }
         if let limit = try arguments.integer("max-concurrency", in: 1...1_024) { endpoint.maxConcurrency = limit }
         if let ordering = arguments.text("ordering").flatMap(Endpoint.Ordering.init) { endpoint.ordering = ordering }
+        if let text = arguments.text("transport") { endpoint.transport = TransportKind(rawValue: text) }
         if arguments.isGiven("trace") { endpoint.sendsTrace = arguments.isOn("trace") }
     }
 

@@ -18,7 +18,7 @@ enum EndpointTestCommand {
             Flag("type", "TYPE", "event type of the test event", default: eventType),
             Flag("data", "JSON|@FILE|-", "data of the test event; a sentence unless given"),
             Flag("ca-bundle", "FILE", "certificates that the receiver is checked against", default: "/etc/ssl/certs/ca-certificates.crt"),
-            Settings.extraAuthorities, Settings.egressProxy,
+            Settings.extraAuthorities, Settings.egressProxy, Settings.transport,
             Flag("reveal-secret", "print the values of the endpoint's own headers, and of a static secret header"), Settings.output,
         ] + Settings.urlRules + Settings.keys + Settings.connection,
         positionals: [Positional("ID", "the endpoint's id")],
@@ -30,9 +30,10 @@ enum EndpointTestCommand {
         guard var endpoint = row.endpoint else { throw CommandFailure(1, "the record of '\(wanted)' can't be read: \(row.problem ?? "")") }
         endpoint = try endpoint.opened(try Settings.keyRing(arguments))
         let prepared = PreparedEndpoint(endpoint, rules: rules)
-        var transport = CurlTransport.Configuration(addresses: rules.addresses)
+        var transport = TransportConfiguration(addresses: rules.addresses)
         transport.caBundlePath = arguments.text("ca-bundle") ?? transport.caBundlePath
         transport.extraAuthoritiesPath = try Settings.extraAuthorities(arguments)
+        transport.transport = arguments.text("transport").flatMap(TransportKind.init) ?? transport.transport
         transport.proxy = try Settings.egressProxy(arguments)
         let event = try event(endpoint, arguments)
         guard let exchange = EndpointTrial(prepared, transport).send(event) else {

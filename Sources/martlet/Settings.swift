@@ -55,6 +55,11 @@ enum Settings {
         "all requests go through it: http://HOST:PORT (CONNECT) or socks5://HOST:PORT; then the proxy must enforce which addresses may be reached",
         secret: true)
 
+    static let transport = Flag(
+        "transport", "KIND",
+        "how requests are sent, for endpoints that don't say: direct, or curl (libcurl); through an egress proxy it is always curl",
+        default: TransportKind.direct.rawValue, choices: TransportKind.allCases.map(\.rawValue))
+
     static func extraAuthorities(_ arguments: Arguments) throws -> String? {
         guard let path = arguments.text("ca-file") else { return nil }
         guard let file = CertificateFile(path: path), file.certificates > 0 else {

@@ -1,6 +1,7 @@
 internal import ArgumentParsing
 internal import EventLoop
 internal import Glibc
+internal import HTTPDelivery
 internal import HTTPServing
 internal import JSON
 internal import Logging
@@ -36,7 +37,7 @@ enum WorkerCommand {
                 "at most so many starts of each tenant on this worker, shared out evenly to its lanes; inexact for the same reason"),
             Flag("max-in-flight", "N", "most requests at once, per lane", default: "4096"),
             Flag("ca-bundle", "FILE", "certificates that receivers are checked against", default: "/etc/ssl/certs/ca-certificates.crt"),
-            Settings.extraAuthorities, Settings.egressProxy,
+            Settings.extraAuthorities, Settings.egressProxy, Settings.transport,
         ] + Settings.urlRules + Settings.keys + Settings.connection,
         examples: [
             ("both roles, one process", "martlet worker -b localhost:9092"),
@@ -90,6 +91,7 @@ enum WorkerCommand {
         configuration.caBundlePath = arguments.text("ca-bundle") ?? configuration.caBundlePath
         configuration.extraAuthoritiesPath = try Settings.extraAuthorities(arguments)
         configuration.egressProxy = try Settings.egressProxy(arguments)
+        configuration.transport = arguments.text("transport").flatMap(TransportKind.init) ?? configuration.transport
         guard access(configuration.caBundlePath, R_OK) == 0 else {
             throw UsageError("--ca-bundle: cannot read \(configuration.caBundlePath)", hint: "install ca-certificates, or name your bundle")
         }

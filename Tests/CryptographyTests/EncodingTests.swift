@@ -34,7 +34,7 @@ struct EncodingTests {
         let code = message.withUnsafeBytes { HMACSHA256(key: Array("Jefe".utf8)).code($0) }
         #expect(Hex.encode(code) == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843")
         let split = message.withUnsafeBytes {
-            HMACSHA256(key: Array("Jefe".utf8)).code(.init(rebasing: $0[..<5]), .init(rebasing: $0[5...]))
+            HMACSHA256(key: Array("Jefe".utf8)).code(Array($0[..<5]), .init(rebasing: $0[5...]))
         }
         #expect(split == code)
         #expect(constantTimeEqual(code, split) && !constantTimeEqual(code, []))

@@ -16,7 +16,7 @@ final class Bytes: BodyBytes {
 
 /// What every transport must do, run on each of them.
 @Suite(.serialized) struct TransportConformanceTests {
-    enum Kind: String, CaseIterable, Sendable { case curl }
+    typealias Kind = TransportKind
 
     static let rules = EndpointURL.Rules(allowHTTP: true, addresses: AddressPolicy(allowed: [Network("127.0.0.0/8")].compactMap(\.self)))
 
@@ -30,20 +30,19 @@ final class Bytes: BodyBytes {
         whileWaiting: (any HTTPTransport) -> Void = { _ in }
     ) throws -> [HTTPResult] {
         let loop = EventLoop()
-        var configuration = CurlTransport.Configuration(addresses: addresses)
+        var configuration = TransportConfiguration(addresses: addresses)
         (configuration.caBundlePath, configuration.extraAuthoritiesPath, configuration.proxy) = (bundle, extra, proxy)
         configuration.nameServers = nameServers
-        let transport: any HTTPTransport =
-            switch kind {
-            case .curl: CurlTransport(loop, tokens: 1 << 40, configuration)
-            }
+        configuration.transport = kind
+        let transport = DeliveryTransport(loop, tokens: 1 << 40, configuration)
         var results: [HTTPResult] = []
         var next = 0
         func start() throws {
             let url = try EndpointURL(urls[next], rules: rules)
             transport.start(
                 HTTPRequest(
-                    token: UInt64(next), url: url, headers: headers, body: Bytes(body), timeouts: timeouts, tls: tls[next % tls.count]),
+                    token: UInt64(next), target: RequestTarget(url, tls: tls[next % tls.count]), headers: HeaderLines(headers),
+                    body: Bytes(body), timeouts: timeouts),
                 nowMicroseconds: SystemClock.monotonicMicroseconds())
             next += 1
         }
@@ -52,7 +51,7 @@ final class Bytes: BodyBytes {
             let now = SystemClock.monotonicMicroseconds()
             let wait = transport.nextDeadlineMicroseconds.map { max(0, Int(($0 - now + 999) / 1_000)) } ?? 1_000
             whileWaiting(transport)
-            loop.wait(milliseconds: min(wait, 1_000)) { transport.handle($0, nowMicroseconds: SystemClock.monotonicMicroseconds()) }
+            loop.wait(milliseconds: min(wait, 50)) { transport.handle($0, nowMicroseconds: SystemClock.monotonicMicroseconds()) }
             transport.advance(nowMicroseconds: SystemClock.monotonicMicroseconds())
             let before = results.count
             transport.drain { results.append($0) }

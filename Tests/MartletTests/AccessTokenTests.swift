@@ -109,9 +109,9 @@ struct AccessTokenTests {
         try endpoint.validate(rules: .init())
         let prepared = PreparedEndpoint(endpoint, rules: .init())
         let request = try #require(prepared.tokenRequest)
-        #expect(prepared.refusal == nil && request.url.description == "https://id.example.com/token")
+        #expect(prepared.refusal == nil && request.target.url.description == "https://id.example.com/token")
         // RFC 6749, 2.3.1: encoded, joined, in base64: "a%3Ab:s+p%26c".
-        #expect(request.headers.contains(.init("authorization", "Basic YSUzQWI6cytwJTI2Yw==")))
+        #expect(request.headers.list.contains(.init("authorization", "Basic YSUzQWI6cytwJTI2Yw==")))
         #expect(
             String(decoding: request.body, as: UTF8.self)
                 == "grant_type=client_credentials&scope=hooks%3Awrite+x&audience=https%3A%2F%2Fapi")
@@ -168,8 +168,8 @@ struct EndpointTLSTests {
         }
         #expect(!endpoint.sealed(keys).json(revealSecrets: true).text.contains("hidden-key"))
         #expect(!endpoint.json(revealSecrets: false).text.contains("hidden-key"))
-        #expect(PreparedEndpoint(endpoint, rules: .init()).tls?.key == Array("hidden-key".utf8))
-        #expect(PreparedEndpoint(endpoint.sealed(keys), rules: .init()).tls == nil)
+        #expect(PreparedEndpoint(endpoint, rules: .init()).target?.tls?.key == Array("hidden-key".utf8))
+        #expect(PreparedEndpoint(endpoint.sealed(keys), rules: .init()).target?.tls == nil)
     }
 
     /// Straight onto the topic: what registration would refuse isn't sent.

@@ -15,6 +15,7 @@ struct AuthenticationTests {
     private func sent(_ endpoint: Endpoint) -> [String: String] {
         let headers = Array("{}".utf8).withUnsafeBytes {
             DeliveryRequest.headers(DeliveryRecordTests.sample(), to: PreparedEndpoint(endpoint, rules: .init()), body: $0, nowSeconds: 100)
+                .list
         }
         return Dictionary(headers.map { ($0.name, $0.value) }) { _, _ in "twice" }
     }

@@ -51,7 +51,7 @@ struct DeliveryRequestTests {
 
     static func headers(_ prepared: PreparedEndpoint, _ delivery: DeliveryHeaders, body: String = "{}") -> [String: String] {
         let headers = Array(body.utf8).withUnsafeBytes {
-            DeliveryRequest.headers(delivery, to: prepared, body: $0, nowSeconds: 1_700_000_000)
+            DeliveryRequest.headers(delivery, to: prepared, body: $0, nowSeconds: 1_700_000_000).list
         }
         return Dictionary(uniqueKeysWithValues: headers.map { ($0.name, $0.value) })
     }

@@ -33,7 +33,7 @@ final class CurlTransfer {
         case address(String)
     }
 
-    init(_ configuration: CurlTransport.Configuration, _ trust: TrustStores) {
+    init(_ configuration: TransportConfiguration, _ trust: TrustStores) {
         guard let easy = curl_easy_init() else { fatalError("libcurl: out of memory") }
         self.easy = easy
         (addresses, proxy, self.trust) = (configuration.addresses, configuration.proxy, trust)
@@ -110,31 +110,26 @@ final class CurlTransfer {
     }
 
     /// libcurl sends what it is given: a line's end in a header would begin another one.
-    var hasSafeHeaders: Bool {
-        request?.headers.allSatisfy { header in
-            header.name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f && $0 != UInt8(ascii: ":") }
-                && header.value.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7f || $0 == 0x09 }
-        } ?? false
-    }
+    var hasSafeHeaders: Bool { request?.headers.isSafe ?? false }
 
     func attach(_ multi: UnsafeMutableRawPointer, _ vetted: [IPAddress], nowMicroseconds: Int64) -> Bool {
         guard let request else { return false }
-        martlet_setopt_pointer(easy, CURLOPT_URL, request.url.description)
+        martlet_setopt_pointer(easy, CURLOPT_URL, request.target.url.description)
         let list = vetted.map { $0.family == .v4 ? "\($0)" : "[\($0)]" }.joined(separator: ",")
         if let proxy {
             if proxy.address == nil { resolveList = curl_slist_append(nil, "+\(proxy.host):\(proxy.port):\(list)") }
-        } else if case .name(let name) = request.url.host {
+        } else if case .name(let name) = request.target.url.host {
             resolvedMicroseconds = nowMicroseconds - startedMicroseconds
-            resolveList = curl_slist_append(nil, "+\(name):\(request.url.port):\(list)")
+            resolveList = curl_slist_append(nil, "+\(name):\(request.target.url.port):\(list)")
         }
-        setIdentity(request.tls)
+        setIdentity(request.target.tls)
         martlet_setopt_pointer(easy, CURLOPT_RESOLVE, resolveList)
-        for header in request.headers {
+        for header in request.headers.list {
             // An empty value would remove the header; a semicolon sends it empty.
             headerList = curl_slist_append(headerList, header.value.isEmpty ? "\(header.name);" : "\(header.name): \(header.value)")
         }
         headerList = curl_slist_append(headerList, "Expect:")
-        if !request.headers.contains(where: { $0.name.utf8.count == 6 && $0.name.lowercased() == "accept" }) {
+        if !request.headers.hasAccept {
             headerList = curl_slist_append(headerList, "Accept: */*")
         }
         martlet_setopt_pointer(easy, CURLOPT_HTTPHEADER, headerList)
@@ -170,7 +165,7 @@ final class CurlTransfer {
         }
         // The blob holds the endpoint's own authorities only; the deployment's are trusted as well, from a store that is parsed once.
         martlet_setopt_tls(easy) { _, context, me in
-            guard let transfer = CurlTransfer.from(me), let identity = transfer.request?.tls, let context,
+            guard let transfer = CurlTransfer.from(me), let identity = transfer.request?.target.tls, let context,
                 let store = transfer.trust.store(for: identity)
             else { return CURLE_SSL_CERTPROBLEM }
             SSL_CTX_set1_cert_store(OpaquePointer(context), store)
@@ -244,8 +239,7 @@ final class CurlTransfer {
             let byte = line[index]
             guard byte | (byte &- 65 < 26 ? 0x20 : 0) == name.utf8Start[index] else { return nil }
         }
-        let text = String(decoding: line[length...].prefix(80).filter { $0 >= 0x20 && $0 < 0x7f }.prefix(64), as: UTF8.self)
-        return text.split(separator: " ").joined(separator: " ")
+        return RetryAfterText.read(Array(line.prefix(length + 80)).span, from: length)
     }
 
     private func body(_ bytes: UnsafeMutablePointer<CChar>?, _ count: Int) -> Int {

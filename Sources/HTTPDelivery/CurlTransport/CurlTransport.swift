@@ -1,46 +1,25 @@
 internal import CLibcurl
-public import EventLoop
+internal import EventLoop
 
 /// Requests over libcurl's multi interface, driven by the owner's event loop. HTTP/1.1; no redirects; no proxy from the environment.
-public final class CurlTransport: HTTPTransport {
-    public struct Configuration: Sendable {
-        public var addresses: AddressPolicy
-        /// The most requests at once.
-        public var inFlightLimit = 10_000
-        /// Kept connections beyond those in use.
-        public var idlePool = 512
-        /// PEM file with the certificates that are trusted.
-        public var caBundlePath = "/etc/ssl/certs/ca-certificates.crt"
-        /// PEM file with certificates that are trusted besides.
-        public var extraAuthoritiesPath: String?
-        public var proxy: EgressProxy?
-        /// Name servers (`ADDRESS:PORT`, comma-separated) instead of the system's.
-        public var nameServers: String?
-        public init(addresses: AddressPolicy = AddressPolicy()) { self.addresses = addresses }
-    }
-
+final class CurlTransport: HTTPTransport {
     private let loop: EventLoop
     private let tokens: UInt64
     private let resolver: Resolver
-    private let resolverTokens: UInt64
     private let trust: TrustStores
-    private(set) var configuration: Configuration
+    private(set) var configuration: TransportConfiguration
     private let multi: UnsafeMutableRawPointer
     private var transfers: [UInt64: CurlTransfer] = [:]
     private var resolving: [UInt64] = []
     private var idle: [CurlTransfer] = []
     private var finished: [HTTPResult] = []
     private var timerDeadline: Int64?
-    private var now: Int64 = 0
+    var now: Int64 = 0
 
-    /// Watches descriptors with `tokens + fd` and, for the resolver, `tokens + 2³² + fd`.
-    public init(_ loop: EventLoop, tokens: UInt64, _ configuration: Configuration) {
-        self.loop = loop
-        self.tokens = tokens
-        self.configuration = configuration
-        resolverTokens = tokens + 1 << 32
-        resolver = Resolver(loop, tokens: resolverTokens, servers: configuration.nameServers)
-        trust = TrustStores(bundlePath: configuration.caBundlePath, extraPath: configuration.extraAuthoritiesPath)
+    /// Watches descriptors with `tokens + fd`. `resolver`: served by its owner.
+    init(_ loop: EventLoop, tokens: UInt64, _ configuration: TransportConfiguration, _ resolver: Resolver, _ trust: TrustStores) {
+        (self.loop, self.tokens, self.configuration) = (loop, tokens, configuration)
+        (self.resolver, self.trust) = (resolver, trust)
         _ = Self.libraryReady
         guard let multi = curl_multi_init() else { fatalError("libcurl: out of memory") }
         self.multi = multi
@@ -81,20 +60,20 @@ public final class CurlTransport: HTTPTransport {
         }
     }
 
-    public func setAddressPolicy(_ policy: AddressPolicy) {
+    func setAddressPolicy(_ policy: AddressPolicy) {
         configuration.addresses = policy
         for transfer in transfers.values { transfer.addresses = policy }
         for transfer in idle { transfer.addresses = policy }
     }
 
-    public var inFlight: Int { transfers.count + finished.count }
+    var inFlight: Int { transfers.count + finished.count }
 
-    public func start(_ request: HTTPRequest, nowMicroseconds: Int64) {
+    func start(_ request: HTTPRequest, nowMicroseconds: Int64) {
         now = nowMicroseconds
         let transfer = idle.popLast() ?? CurlTransfer(configuration, trust)
         transfer.prepare(request, startedMicroseconds: nowMicroseconds)
         transfers[request.token] = transfer
-        switch request.url.host {
+        switch request.target.url.host {
         case .address(let address):
             guard mayReach([address], request.token) else { return }
             if let proxy = configuration.proxy { reach(proxy, request.token) } else { connect(request.token, [address]) }
@@ -141,15 +120,15 @@ public final class CurlTransport: HTTPTransport {
         }
     }
 
-    public func cancel(_ token: UInt64) {
+    func cancel(_ token: UInt64) {
         guard transfers[token] != nil else { return }
         resolving.removeAll { $0 == token }
         finish(token, (.cancelled, "cancelled"))
     }
 
-    public func cancelUnsent() { for token in transfers.keys.sorted() where transfers[token]?.isSent == false { cancel(token) } }
+    func cancelUnsent() { for token in transfers.keys.sorted() where transfers[token]?.isSent == false { cancel(token) } }
 
-    public func cancelAll() { for token in transfers.keys.sorted() { cancel(token) } }
+    func cancelAll() { for token in transfers.keys.sorted() { cancel(token) } }
 
     private func finish(_ token: UInt64, _ error: (ErrorClass, String)?) {
         guard let transfer = transfers.removeValue(forKey: token) else { return }
@@ -160,9 +139,8 @@ public final class CurlTransport: HTTPTransport {
         if idle.count < configuration.idlePool { idle.append(transfer) }
     }
 
-    public func handle(_ ready: EventLoop.Ready, nowMicroseconds: Int64) {
+    func handle(_ ready: EventLoop.Ready, nowMicroseconds: Int64) {
         now = nowMicroseconds
-        if ready.token >= resolverTokens { return resolver.handle(ready, nowMicroseconds: nowMicroseconds) }
         var what: Int32 = 0
         if ready.interest.contains(.readable) { what |= CURL_CSELECT_IN }
         if ready.interest.contains(.writable) { what |= CURL_CSELECT_OUT }
@@ -170,9 +148,8 @@ public final class CurlTransport: HTTPTransport {
         act(curl_socket_t(truncatingIfNeeded: ready.token - tokens), what)
     }
 
-    public func advance(nowMicroseconds: Int64) {
+    func advance(nowMicroseconds: Int64) {
         now = nowMicroseconds
-        resolver.advance(nowMicroseconds: nowMicroseconds)
         for token in resolving {
             if let transfer = transfers[token], transfer.resolveDeadlineMicroseconds <= now {
                 resolving.removeAll { $0 == token }
@@ -197,12 +174,13 @@ public final class CurlTransport: HTTPTransport {
         }
     }
 
-    public var nextDeadlineMicroseconds: Int64? {
+    var nextDeadlineMicroseconds: Int64? {
         if !finished.isEmpty { return 0 }
-        return [timerDeadline, resolver.nextDeadlineMicroseconds].compactMap(\.self).min()
+        // Lookups are served by the resolver's deadline; how long they may take is seen to at every turn.
+        return timerDeadline
     }
 
-    public func drain(_ body: (HTTPResult) -> Void) {
+    func drain(_ body: (HTTPResult) -> Void) {
         while !finished.isEmpty {
             let batch = finished
             finished.removeAll(keepingCapacity: true)

@@ -94,7 +94,7 @@ extension LaneStateMachine {
         guard let entry = endpoint.entry else { return .endpointDeleted }
         guard let prepared = entry.prepared else { return .parked }
         if endpoint.isParked, !has(.startForADisabledEndpoint) { return .parked }
-        if prepared.url == nil || prepared.refusal != nil { return .refused }
+        if prepared.target == nil || prepared.refusal != nil { return .refused }
         let expiry = record.facts.ageFromMilliseconds + prepared.endpoint.maxAgeMilliseconds
         // What was deferred to its very expiry is tried once, if it is admitted then.
         if now.wall > expiry, record.facts.dueMilliseconds < expiry { return .expired }

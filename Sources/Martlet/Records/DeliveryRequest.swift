@@ -1,4 +1,5 @@
 public import HTTPDelivery
+internal import Cryptography
 internal import WebhookSigning
 
 /// The headers of a delivery's HTTP request.
@@ -6,31 +7,38 @@ public enum DeliveryRequest {
     public static let version = "0.1.0"
     public static let userAgent = "Martlet/\(version)"
 
-    /// Signed for this attempt: `nowSeconds` is its `webhook-timestamp`.
+    /// Signed for this attempt: `nowSeconds` is its `webhook-timestamp`. `bearer`: an access token.
     public static func headers(
-        _ delivery: DeliveryHeaders, to prepared: PreparedEndpoint, body: UnsafeRawBufferPointer, nowSeconds: Int64
-    ) -> [HTTPHeader] {
+        _ delivery: DeliveryHeaders, to prepared: PreparedEndpoint, body: UnsafeRawBufferPointer, nowSeconds: Int64, bearer: String? = nil
+    ) -> HeaderLines {
         let id = delivery.messageID
-        var headers = [
-            HTTPHeader("content-type", delivery.contentType.map(sanitized) ?? "application/octet-stream"),
-            HTTPHeader("user-agent", userAgent),
-            HTTPHeader("webhook-id", id), HTTPHeader("webhook-timestamp", String(nowSeconds)),
-            HTTPHeader(prepared.signer.scheme.headerName, prepared.signer.signature(id: id, timestamp: nowSeconds, body: body)),
-        ]
-        if prepared.endpoint.bodyFormat == .cloudEventsBinary { headers += cloudEvents(delivery) }
-        if prepared.endpoint.sendsTrace {
-            if let parent = delivery.traceParent { headers.append(HTTPHeader("traceparent", sanitized(parent))) }
-            if let state = delivery.traceState { headers.append(HTTPHeader("tracestate", sanitized(state))) }
+        var lines = HeaderLines()
+        lines.reserveCapacity(384 + prepared.headerLines.bytes.count)
+        lines.append("content-type", delivery.contentType.map(sanitized) ?? "application/octet-stream")
+        lines.append(ofEveryRequest)
+        lines.append("webhook-id", id)
+        lines.append("webhook-timestamp") { Decimal.append(Int(nowSeconds), to: &$0) }
+        lines.append(prepared.signer.scheme.headerName) {
+            prepared.signer.append(id: id, timestamp: nowSeconds, body: body, to: &$0)
         }
-        return headers + prepared.headers
+        if prepared.endpoint.bodyFormat == .cloudEventsBinary { appendCloudEvents(delivery, to: &lines) }
+        if prepared.endpoint.sendsTrace {
+            if let parent = delivery.traceParent { lines.append("traceparent", sanitized(parent)) }
+            if let state = delivery.traceState { lines.append("tracestate", sanitized(state)) }
+        }
+        lines.append(prepared.headerLines)
+        if let bearer { lines.append("authorization", "Bearer " + bearer) }
+        return lines
     }
 
-    private static func cloudEvents(_ delivery: DeliveryHeaders) -> [HTTPHeader] {
+    private static let ofEveryRequest = HeaderLines([HTTPHeader("user-agent", userAgent)])
+
+    private static func appendCloudEvents(_ delivery: DeliveryHeaders, to lines: inout HeaderLines) {
         let attributes: [(String, String?)] = [
             ("ce-specversion", "1.0"), ("ce-id", delivery.eventID), ("ce-source", delivery.source), ("ce-type", delivery.type),
             ("ce-time", delivery.time), ("ce-subject", delivery.subject), ("ce-tenant", delivery.tenant),
         ]
-        return attributes.compactMap { name, value in value.map { HTTPHeader(name, percentEncoded($0)) } }
+        for (name, value) in attributes { if let value { lines.append(name, percentEncoded(value)) } }
     }
 
     /// The CloudEvents HTTP binding: space, `"`, `%` and everything outside printable ASCII.

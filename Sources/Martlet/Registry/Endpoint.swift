@@ -54,6 +54,8 @@ public struct Endpoint: Sendable, Equatable {
     public var maxConcurrency = ConcurrencyLimit.defaultCeiling
     /// `strict`: one delivery at a time, in the order of one events partition.
     public var ordering = Ordering.none
+    /// nil: the worker's choice.
+    public var transport: TransportKind?
     /// Whether `traceparent` and `tracestate` go out.
     public var sendsTrace = false
     public var createdMilliseconds: Int64 = 0
@@ -176,7 +178,8 @@ public struct RateLimit: Sendable, Equatable {
 public final class PreparedEndpoint: Sendable {
     public let endpoint: Endpoint
     /// nil: the URL can't be delivered to under these rules; `refusal` says why.
-    public let url: EndpointURL?
+    public var url: EndpointURL? { target?.url }
+    public let target: RequestTarget?
     public let refusal: String?
     /// Without query and user info, for records and logs; empty without a URL.
     public let redactedURL: String
@@ -184,9 +187,9 @@ public final class PreparedEndpoint: Sendable {
     public let signer: Signer
     /// The endpoint's own, its authentication included.
     public let headers: [HTTPHeader]
+    let headerLines: HeaderLines
     /// To tell hosts apart.
     public let hostHash: UInt64
-    public let tls: TLSIdentity?
     /// How its access token is asked for; nil: it needs none.
     public let tokenRequest: TokenRequest?
 
@@ -196,14 +199,15 @@ public final class PreparedEndpoint: Sendable {
         headers =
             endpoint.headers.compactMap { header in header.text.plain.map { HTTPHeader(header.name, $0) } }
             + (endpoint.auth?.header.map { [$0] } ?? [])
-        tls = endpoint.tls?.identity
-        tokenRequest = endpoint.auth?.oauth.flatMap { TokenRequest($0, of: endpoint, rules: rules) }
+        headerLines = HeaderLines(headers)
+        let tls = endpoint.tls?.identity
+        tokenRequest = endpoint.auth?.oauth.flatMap { TokenRequest($0, of: endpoint, tls: tls, rules: rules) }
         signer = Signer(
             endpoint.secrets.compactMap { stored in
                 stored.text.plain.map { ($0, stored.expiresMilliseconds.map { $0 / 1_000 }) }
             }, scheme: endpoint.signature)
         do throws(EndpointURL.Refusal) {
-            url = try EndpointURL(endpoint.url, rules: rules)
+            target = RequestTarget(try EndpointURL(endpoint.url, rules: rules), tls: tls, transport: endpoint.transport)
             refusal =
                 HeaderRules.firstRefusal(headers) ?? endpoint.signatureRefusal
                 ?? endpoint.auth?.refusal(beside: endpoint.headers.map(\.name), rules: rules)
@@ -211,10 +215,10 @@ public final class PreparedEndpoint: Sendable {
                 ?? (endpoint.keyIDs.isEmpty ? nil : "its secrets are sealed")
                 ?? (signer.isLasting ? nil : "the endpoint has no signing secret, or all of them expire: nothing is sent unsigned")
         } catch {
-            url = nil
+            target = nil
             refusal = error.description
         }
-        redactedURL = url?.redacted ?? ""
-        hostHash = Hold.hash(url?.hostText ?? "")
+        redactedURL = target?.url.redacted ?? ""
+        hostHash = Hold.hash(target?.url.hostText ?? "")
     }
 }

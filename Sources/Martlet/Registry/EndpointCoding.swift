@@ -29,11 +29,10 @@ extension Endpoint {
         }
         guard let url = try fields.string("url") else { throw Invalid("url", "is missing") }
         self.init(id: id, url: url)
-        for (field, supported) in [("httpVersion", "1.1"), ("transport", "curl")] {
-            if let value = try fields.string(field), value != supported {
-                throw Invalid(field, "'\(value)' isn't supported by this version; '\(supported)' is")
-            }
+        if let value = try fields.string("httpVersion"), value != "1.1" {
+            throw Invalid("httpVersion", "'\(value)' isn't supported by this version; '1.1' is")
         }
+        transport = try fields.choice("transport")
         if let tenant = try fields.string("tenant") {
             guard Identifiers.isName(tenant) else { throw Invalid("tenant", "must be 1 to 64 of A-Z a-z 0-9 _ -") }
             self.tenant = tenant
@@ -207,6 +206,7 @@ extension Endpoint {
             })
         add("maxConcurrency", .integer(maxConcurrency))
         add("ordering", .string(ordering.rawValue))
+        if let transport { add("transport", .string(transport.rawValue)) }
         add("sendsTrace", .bool(sendsTrace))
         add("createdMs", .integer(createdMilliseconds))
         add("updatedMs", .integer(updatedMilliseconds))

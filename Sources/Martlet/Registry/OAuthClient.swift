@@ -29,27 +29,28 @@ public struct OAuthClient: Sendable, Equatable {
 
 /// A request for an access token, ready to be sent.
 public struct TokenRequest: Sendable {
-    public let url: EndpointURL
-    public let headers: [HTTPHeader]
+    /// Over libcurl: token endpoints are no receivers, and few.
+    public let target: RequestTarget
+    public let headers: HeaderLines
     public let body: [UInt8]
     /// Of the endpoint and of all that the token is asked for with: a token is never used for anything else.
     public let identity: [UInt8]
 
     /// nil: the URL is refused, or the secret is sealed.
-    init?(_ client: OAuthClient, of endpoint: Endpoint, rules: EndpointURL.Rules) {
+    init?(_ client: OAuthClient, of endpoint: Endpoint, tls: TLSIdentity?, rules: EndpointURL.Rules) {
         guard let url = try? EndpointURL(client.tokenURL, rules: rules), let secret = client.secret.plain else { return nil }
-        self.url = url
+        target = RequestTarget(url, tls: tls, transport: .curl)
         identity = SHA256.digest(
             Identifiers.lengthPrefixed([
                 endpoint.tenant, endpoint.id, client.tokenURL, client.clientID, secret, client.scope ?? "", client.audience ?? "",
             ]))
         // RFC 6749, 2.3.1: both are form-encoded before they are joined.
         let credentials = Self.formEncoded(client.clientID) + ":" + Self.formEncoded(secret)
-        headers = [
+        headers = HeaderLines([
             HTTPHeader("content-type", "application/x-www-form-urlencoded"), HTTPHeader("accept", "application/json"),
             HTTPHeader("user-agent", DeliveryRequest.userAgent),
             HTTPHeader("authorization", "Basic " + Base64.encode(Array(credentials.utf8))),
-        ]
+        ])
         var form = "grant_type=client_credentials"
         if let scope = client.scope { form += "&scope=" + Self.formEncoded(scope) }
         if let audience = client.audience { form += "&audience=" + Self.formEncoded(audience) }

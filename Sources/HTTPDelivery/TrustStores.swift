@@ -8,8 +8,7 @@ final class TrustStores {
     /// What libcurl reads, and keeps: the bundle, or bundle and extra file together, in memory.
     let bundlePath: String
     private let memory: Int32
-    private var base: [OpaquePointer] = []
-    private var isLoaded = false
+    private var deployment: (certificates: [OpaquePointer], store: OpaquePointer?)?
     private var stores: [ObjectIdentifier: (identity: TLSIdentity, store: OpaquePointer)] = [:]
     private static let storeLimit = 1_000
 
@@ -23,7 +22,8 @@ final class TrustStores {
     }
 
     deinit {
-        for certificate in base { X509_free(certificate) }
+        for certificate in deployment?.certificates ?? [] { X509_free(certificate) }
+        if let store = deployment?.store { X509_STORE_free(store) }
         for entry in stores.values { X509_STORE_free(entry.store) }
         if memory >= 0 { close(memory) }
     }
@@ -45,7 +45,18 @@ final class TrustStores {
         return file
     }
 
-    /// nil: libcurl's own store is right.
+    /// The deployment's authorities, and the endpoint's.
+    func storeOfAll(for identity: TLSIdentity?) -> OpaquePointer? { identity.flatMap(store) ?? loaded().store }
+
+    private func loaded() -> (certificates: [OpaquePointer], store: OpaquePointer?) {
+        if let deployment { return deployment }
+        let certificates = BIO_new_file(bundlePath, "r").map(Self.certificates) ?? []
+        let made = (certificates, Self.store(certificates))
+        deployment = made
+        return made
+    }
+
+    /// nil: the deployment's authorities are all.
     func store(for identity: TLSIdentity) -> OpaquePointer? {
         guard !identity.authorities.isEmpty else { return nil }
         if let known = stores[ObjectIdentifier(identity)] { return known.store }
@@ -53,20 +64,23 @@ final class TrustStores {
             for entry in stores.values { X509_STORE_free(entry.store) }
             stores = [:]
         }
-        if !isLoaded {
-            isLoaded = true
-            if let bio = BIO_new_file(bundlePath, "r") { base = Self.certificates(bio) }
-        }
-        guard let store = X509_STORE_new() else { return nil }
-        for certificate in base { X509_STORE_add_cert(store, certificate) }
-        let own = identity.authorities.withUnsafeBytes { BIO_new_mem_buf($0.baseAddress, Int32($0.count)) }.map(Self.certificates) ?? []
-        for certificate in own {
-            X509_STORE_add_cert(store, certificate)
-            X509_free(certificate)
-        }
-        ERR_clear_error()
+        let own = Self.certificates(in: identity.authorities)
+        defer { for certificate in own { X509_free(certificate) } }
+        guard let store = Self.store(loaded().certificates + own) else { return nil }
         stores[ObjectIdentifier(identity)] = (identity, store)
         return store
+    }
+
+    private static func store(_ certificates: [OpaquePointer]) -> OpaquePointer? {
+        guard let store = X509_STORE_new() else { return nil }
+        for certificate in certificates { X509_STORE_add_cert(store, certificate) }
+        ERR_clear_error()
+        return store
+    }
+
+    /// Of PEM text; each is the caller's to free.
+    static func certificates(in pem: [UInt8]) -> [OpaquePointer] {
+        pem.withUnsafeBytes { BIO_new_mem_buf($0.baseAddress, Int32($0.count)).map(certificates) } ?? []
     }
 
     /// Consumes `bio`.

@@ -1,0 +1,113 @@
+internal import EventLoop
+
+/// One request under way.
+final class Exchange {
+    let request: HTTPRequest
+    let startedMicroseconds: Int64
+    var timings = Timings()
+    /// All of the request but its body.
+    let head: [UInt8]
+    /// Whether it was put on a connection that had served before: one that the peer may just have closed.
+    var isOnKept = false
+    /// Vetted, in the order of trying; those not tried yet.
+    var addresses: ArraySlice<IPAddress> = []
+    /// Connections under way for it: more than one when an address is slow to answer.
+    var attempts: [Connection] = []
+    var connectDeadline = Int64.max
+    /// When the next address is tried beside the one under way.
+    var nextTry = Int64.max
+    var lastError = ""
+    /// When the transport looks at it next, while it has no connection.
+    var armed = Int64.max
+
+    init(_ request: HTTPRequest, nowMicroseconds now: Int64) {
+        (self.request, startedMicroseconds) = (request, now)
+        head = request.target.head(request.headers, bodyBytes: request.body.bytes.count)
+    }
+
+    var deadline: Int64 { startedMicroseconds + request.timeouts.totalMilliseconds * 1_000 }
+
+    /// Of the phase before a connection stands.
+    var waitDeadline: Int64 {
+        if attempts.isEmpty { return min(deadline, startedMicroseconds + Int64(Resolver.lookupTimeoutMilliseconds) * 1_000) }
+        return min(deadline, connectDeadline, addresses.isEmpty ? .max : nextTry)
+    }
+}
+
+/// One TCP connection, with TLS or without.
+final class Connection {
+    enum Phase { case connecting, handshaking, open }
+
+    let fd: Int32
+    /// Tells it from others that had its number.
+    let generation: UInt8
+    let origin: Origin
+    let address: IPAddress
+    let openedMicroseconds: Int64
+    var phase = Phase.connecting
+    var tls: TLSStream?
+    /// nil: kept for the next one.
+    var exchange: Exchange?
+    var reader = ResponseReader()
+    /// Bytes of head and body that are written.
+    var sent = 0
+    /// What the event loop watches it for.
+    var interest = EventLoop.Interest.writable
+    /// Of the address policy that last allowed it.
+    var policyNumber: Int
+    /// When the transport looks at it next.
+    var armed = Int64.max
+
+    init(_ fd: Int32, generation: UInt8, _ origin: Origin, _ address: IPAddress, policyNumber: Int, nowMicroseconds: Int64) {
+        (self.fd, self.generation, self.origin, self.address) = (fd, generation, origin, address)
+        (self.policyNumber, openedMicroseconds) = (policyNumber, nowMicroseconds)
+    }
+
+    func begin(_ exchange: Exchange) {
+        self.exchange = exchange
+        reader = ResponseReader(excerptBytes: exchange.request.excerptBytes)
+        sent = 0
+    }
+
+    var isAllSent: Bool {
+        guard let exchange else { return true }
+        return sent >= exchange.head.count + exchange.request.body.bytes.count
+    }
+
+    enum Answer {
+        case bytes(Int)
+        case wantsRead, wantsWrite
+        case ended
+        case failed(ErrorClass, String)
+    }
+
+    func write(_ exchange: Exchange, _ scratch: inout [UInt8]) -> Answer {
+        let body = exchange.request.body.bytes
+        guard let tls else { return Self.answer(SocketCalls.send(fd, exchange.head, body, from: sent), onBlock: .wantsWrite) }
+        return Self.answer(tls.write(exchange.head, body, from: sent, &scratch))
+    }
+
+    func read(_ buffer: inout [UInt8]) -> Answer {
+        guard let tls else { return Self.answer(SocketCalls.receive(fd, &buffer), onBlock: .wantsRead) }
+        return Self.answer(tls.read(&buffer))
+    }
+
+    private static func answer(_ answer: SocketCalls.Answer, onBlock: Answer) -> Answer {
+        switch answer {
+        case .bytes(let count): .bytes(count)
+        case .wouldBlock: onBlock
+        case .ended: .ended
+        case .failed(let error): .failed(.reset, SocketCalls.text(error))
+        }
+    }
+
+    private static func answer(_ answer: TLSStream.Answer) -> Answer {
+        switch answer {
+        case .bytes(let count): .bytes(count)
+        case .wantsRead: .wantsRead
+        case .wantsWrite: .wantsWrite
+        case .ended: .ended
+        case .failed(let kind, let text): .failed(kind, text)
+        }
+    }
+}

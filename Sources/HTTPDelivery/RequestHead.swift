@@ -1,0 +1,113 @@
+internal import Cryptography
+
+/// Header lines as they go over the wire, `name: value` and CR LF each. A name or value with a byte that could begin another line never
+/// gets in: it makes the whole unsendable instead.
+public struct HeaderLines: Sendable {
+    public private(set) var bytes: [UInt8] = []
+    /// False once something was refused; such a request ends without a byte on the wire.
+    public private(set) var isSafe = true
+    private(set) var hasAccept = false
+
+    public init() {}
+
+    public init(_ headers: [HTTPHeader]) { for header in headers { append(header.name, header.value) } }
+
+    public mutating func reserveCapacity(_ count: Int) { bytes.reserveCapacity(count) }
+
+    public mutating func append(_ name: String, _ value: String) { append(name) { $0.append(contentsOf: value.utf8) } }
+
+    /// `write` appends the value's bytes, and nothing else.
+    public mutating func append(_ name: String, _ write: (inout [UInt8]) -> Void) {
+        let start = bytes.count
+        bytes.append(contentsOf: name.utf8)
+        let end = bytes.count
+        var isFit = start < end
+        for index in start..<end where bytes[index] <= 0x20 || bytes[index] >= 0x7f || bytes[index] == UInt8(ascii: ":") { isFit = false }
+        bytes.append(UInt8(ascii: ":"))
+        bytes.append(0x20)
+        write(&bytes)
+        for index in (end + 2)..<bytes.count where bytes[index] < 0x20 && bytes[index] != 0x09 || bytes[index] == 0x7f { isFit = false }
+        guard isFit else {
+            bytes.removeSubrange(start...)
+            isSafe = false
+            return
+        }
+        if end - start == 6, name.lowercased() == "accept" { hasAccept = true }
+        bytes.append(0x0d)
+        bytes.append(0x0a)
+    }
+
+    public mutating func append(_ other: HeaderLines) {
+        bytes.append(contentsOf: other.bytes)
+        isSafe = isSafe && other.isSafe
+        hasAccept = hasAccept || other.hasAccept
+    }
+
+    /// Line by line, in order.
+    public var list: [HTTPHeader] {
+        bytes.split(separator: 0x0a).map { line in
+            let text = String(decoding: line.dropLast(), as: UTF8.self)
+            let colon = text.firstIndex(of: ":") ?? text.endIndex
+            return HTTPHeader(String(text[..<colon]), String(text[colon...].dropFirst(2)))
+        }
+    }
+}
+
+/// Which transport carries a request.
+public enum TransportKind: String, Sendable, CaseIterable { case direct, curl }
+
+/// Where requests go, prepared once for many of them. Immutable, and shared by all lanes.
+public final class RequestTarget: Sendable {
+    public let url: EndpointURL
+    public let tls: TLSIdentity?
+    /// nil: the deployment's choice.
+    public let transport: TransportKind?
+    let origin: Origin
+    /// The request line and `Host`.
+    private let start: [UInt8]
+
+    public init(_ url: EndpointURL, tls: TLSIdentity? = nil, transport: TransportKind? = nil) {
+        (self.url, self.tls, self.transport) = (url, tls, transport)
+        origin = Origin(isTLS: url.isTLS, host: url.host, port: url.port, identity: url.isTLS ? tls.map(ObjectIdentifier.init) : nil)
+        start = Array("POST \(url.target) HTTP/1.1\r\nHost: \(url.authority)\r\n".utf8)
+    }
+
+    /// All of a request but its body.
+    func head(_ headers: HeaderLines, bodyBytes: Int) -> [UInt8] {
+        var head: [UInt8] = []
+        head.reserveCapacity(start.count + headers.bytes.count + 48)
+        head.append(contentsOf: start)
+        head.append(contentsOf: headers.bytes)
+        if !headers.hasAccept { head.append(contentsOf: Self.accept) }
+        head.append(contentsOf: Self.length)
+        Decimal.append(bodyBytes, to: &head)
+        head.append(contentsOf: Self.end)
+        return head
+    }
+
+    private static let accept = Array("Accept: */*\r\n".utf8)
+    private static let length = Array("Content-Length: ".utf8)
+    private static let end = Array("\r\n\r\n".utf8)
+}
+
+/// What a kept connection, or a TLS session, is good for.
+struct Origin: Hashable, Sendable {
+    let isTLS: Bool
+    let host: EndpointURL.Host
+    let port: UInt16
+    /// Of the `TLSIdentity`.
+    let identity: ObjectIdentifier?
+    private let hash: Int
+
+    init(isTLS: Bool, host: EndpointURL.Host, port: UInt16, identity: ObjectIdentifier?) {
+        (self.isTLS, self.host, self.port, self.identity) = (isTLS, host, port, identity)
+        var hasher = Hasher()
+        hasher.combine(isTLS)
+        hasher.combine(host)
+        hasher.combine(port)
+        hasher.combine(identity)
+        hash = hasher.finalize()
+    }
+
+    func hash(into hasher: inout Hasher) { hasher.combine(hash) }
+}
