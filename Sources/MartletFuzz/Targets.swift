@@ -8,7 +8,7 @@ internal import YAML
 enum Targets {
     static let all: [String: @Sendable (UnsafeRawBufferPointer) -> Void] = [
         "url": url, "event": event, "endpoint": endpoint, "metadata": metadata, "retry-after": retryAfter, "delivery": delivery,
-        "yaml": yaml,
+        "yaml": yaml, "response": response,
     ]
 
     private static func text(_ bytes: UnsafeRawBufferPointer) -> String { String(decoding: bytes, as: UTF8.self) }
@@ -101,6 +101,40 @@ enum Targets {
         precondition(
             again?.deliveryID == delivery.deliveryID && again?.attempt == delivery.attempt
                 && again?.dueMilliseconds == delivery.dueMilliseconds)
+    }
+
+    /// Input: a byte that says how the rest comes in pieces, and a response with the end of its stream. In pieces it reads as it does in
+    /// one; little of it is kept; and it ends.
+    private static func response(_ bytes: UnsafeRawBufferPointer) {
+        guard let seed = bytes.first else { return }
+        let stream = Array(bytes.dropFirst())
+        let (whole, first) = read(stream, pieces: { _ in stream.count })
+        var state = UInt64(seed)
+        let (split, second) = read(stream) { _ in
+            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            return Int(state >> 33 % (seed < 128 ? 4 : 64)) + 1
+        }
+        precondition(first == second, "\(first ?? "-") in one, \(second ?? "-") in pieces")
+        precondition(whole.status == split.status && whole.retryAfter == split.retryAfter && whole.excerpt == split.excerpt)
+        precondition(whole.excerpt.count <= ResponseLimits.excerptBytes && whole.retryAfter?.utf8.count ?? 0 <= 64)
+        // What lies behind the end shows in one piece only.
+        precondition(!whole.mayKeep || split.mayKeep)
+    }
+
+    /// How it ended: nil for a whole response.
+    private static func read(_ stream: [UInt8], pieces: (Int) -> Int) -> (ResponseReader, String?) {
+        var reader = ResponseReader()
+        var at = 0
+        while at < stream.count {
+            let end = min(stream.count, at + max(1, pieces(at)))
+            switch reader.read(stream.span.extracting(at..<end)) {
+            case .more: at = end
+            case .complete: return (reader, nil)
+            case .failed(let kind, _): return (reader, kind.rawValue)
+            }
+        }
+        if case .failed(let kind, _) = reader.ended() { return (reader, kind.rawValue) }
+        return (reader, nil)
     }
 
     private static func yaml(_ bytes: UnsafeRawBufferPointer) { _ = try? YAMLDocument.parse(text(bytes)) }

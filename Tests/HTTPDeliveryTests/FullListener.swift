@@ -6,9 +6,10 @@ final class FullListener {
     private var clients: [Int32] = []
     let port: UInt16
 
-    init() {
-        (listener, port) = LoopbackSocket.listening(backlog: 0)
-        var address = LoopbackSocket.address(port: port)
+    /// `host`: the last number of 127.0.0.x.
+    init(port wanted: UInt16 = 0, host: UInt32 = 1) {
+        (listener, port) = LoopbackSocket.listening(backlog: 0, port: wanted, host: host)
+        var address = LoopbackSocket.address(port: port, host: host)
         let size = socklen_t(MemoryLayout<sockaddr_in>.size)
         for _ in 0..<4 {
             let client = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)

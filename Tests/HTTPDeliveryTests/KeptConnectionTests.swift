@@ -1,0 +1,224 @@
+import EventLoop
+import Foundation
+@testable import HTTPDelivery
+import HTTPServing
+import Synchronization
+import Testing
+
+/// Connections that are used again, and the ones that can't be.
+@Suite(.serialized) struct KeptConnectionTests {
+    typealias Kind = TransportConformanceTests.Kind
+    static let answer = Array("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".utf8)
+
+    /// The peer closes a kept connection when the next request comes: the request starts again on a new one, and nobody notices.
+    @Test(arguments: Kind.allCases) func aRequestThatMeetsTheCloseStartsAgain(_ kind: Kind) throws {
+        let server = ConversationServer { request, _ in request == 1 ? .answer(Self.answer) : .close }
+        defer { server.stop() }
+        let url = "http://127.0.0.1:\(server.port)/"
+        let results = try TransportConformanceTests.send(kind, [url, url, url], sequential: true)
+        #expect(results.map(\.status) == [200, 200, 200] && results.allSatisfy { $0.error == nil }, "\(results)")
+        #expect(server.connections.load(ordering: .relaxed) == 3)
+    }
+
+    /// Once: a receiver that closes new connections as well fails the request.
+    @Test(arguments: Kind.allCases) func onceOnly(_ kind: Kind) throws {
+        let server = ConversationServer { request, connection in request == 1 && connection == 1 ? .answer(Self.answer) : .close }
+        defer { server.stop() }
+        let url = "http://127.0.0.1:\(server.port)/"
+        let results = try TransportConformanceTests.send(kind, [url, url], sequential: true)
+        #expect(results[0].status == 200 && results[1].status == nil && results[1].error?.kind == .reset, "\(results)")
+        #expect(server.connections.load(ordering: .relaxed) == 2)
+    }
+
+    /// After the first byte of an answer it is an attempt like any other.
+    @Test(arguments: Kind.allCases) func notAfterTheFirstByte(_ kind: Kind) throws {
+        let server = ConversationServer { request, _ in
+            request == 1 ? .answer(Self.answer) : .answerAndClose(Array("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab".utf8))
+        }
+        defer { server.stop() }
+        let url = "http://127.0.0.1:\(server.port)/"
+        let results = try TransportConformanceTests.send(kind, [url, url], sequential: true)
+        #expect(results[1].error?.kind == .protocol && server.connections.load(ordering: .relaxed) == 1, "\(results)")
+    }
+
+    /// Bytes that nobody asked for could be taken for the next answer: such a connection isn't used again.
+    @Test(arguments: Kind.allCases) func moreThanAnAnswerEndsTheConnection(_ kind: Kind) throws {
+        let smuggled = Self.answer + Array("HTTP/1.1 500 Smuggled\r\nContent-Length: 0\r\n\r\n".utf8)
+        let server = ConversationServer { _, _ in .answer(smuggled) }
+        defer { server.stop() }
+        let url = "http://127.0.0.1:\(server.port)/"
+        let results = try TransportConformanceTests.send(kind, [url, url, url], sequential: true)
+        #expect(results.map(\.status) == [200, 200, 200], "\(results)")
+        #expect(server.connections.load(ordering: .relaxed) == 3)
+    }
+
+    /// Answers whose framing is doubtful are read, and end the connection.
+    @Test(arguments: [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "HTTP/1.1 200 OK\r\nX-Odd : 1\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    ]) func doubtfulFraming(_ text: String) throws {
+        let server = ConversationServer { _, _ in .answer(Array(text.utf8)) }
+        defer { server.stop() }
+        let url = "http://127.0.0.1:\(server.port)/"
+        let results = try TransportConformanceTests.send(.direct, [url, url], sequential: true)
+        #expect(results.allSatisfy { $0.status == 200 && $0.error == nil && $0.excerpt == Array("ok".utf8) }, "\(results)")
+        #expect(server.connections.load(ordering: .relaxed) == 2)
+    }
+
+    /// A large body goes out in pieces while the receiver reads slowly; an answer before the end of it counts, and ends the connection.
+    @Test(arguments: Kind.allCases) func largeBodies(_ kind: Kind) throws {
+        let seen = Mutex<[Int]>([])
+        let server = try HTTPServer(.init(port: 0)) { request in
+            seen.withLock { $0.append(request.body.count) }
+            return .init(200)
+        }
+        defer { server.stop() }
+        let url = "http://127.0.0.1:\(server.port)/"
+        let results = try TransportConformanceTests.send(kind, [url, url], body: String(repeating: "b", count: 900_000), sequential: true)
+        #expect(results.map(\.status) == [200, 200] && seen.withLock { $0 } == [900_000, 900_000], "\(results)")
+        let early = ConversationServer { _, _ in .answer(Array("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n".utf8)) }
+        defer { early.stop() }
+        let refused = try TransportConformanceTests.send(
+            kind, ["http://127.0.0.1:\(early.port)/"], body: String(repeating: "b", count: 900_000))[0]
+        #expect(refused.status == 413, "\(refused)")
+    }
+
+    /// Of several addresses the first that answers is used: at once after a refusal, a quarter of a second beside one that is silent.
+    @Test func severalAddresses() throws {
+        let server = try HTTPServer(.init(port: 0)) { _ in .init(200) }
+        defer { server.stop() }
+        let silent = FullListener(port: UInt16(server.port), host: 2)
+        defer { silent.stop() }
+        let dns = DNSServer { name, _ in
+            switch name.split(separator: ".").first {
+            case "refused": ["127.0.0.3", "127.0.0.1"]
+            case "silent": ["127.0.0.2", "127.0.0.1"]
+            default: ["127.0.0.3"]
+            }
+        }
+        defer { dns.stop() }
+        func send(_ name: String) throws -> HTTPResult {
+            try TransportConformanceTests.send(
+                .direct, ["http://\(name).martlet-test.net:\(server.port)/"], nameServers: "127.0.0.1:\(dns.port)")[0]
+        }
+        let refused = try send("refused")
+        #expect(refused.status == 200 && refused.timings.total < 200_000, "\(refused)")
+        let silentFirst = try send("silent")
+        #expect(
+            silentFirst.status == 200 && silentFirst.timings.connect ?? 0 >= 250_000 && silentFirst.timings.total < 900_000,
+            "\(silentFirst)")
+        #expect(try send("gone").error?.kind == .connect)
+        func address(_ text: String) throws -> IPAddress { try #require(IPAddress(text)) }
+        #expect(
+            DirectTransport.alternating([
+                try address("1.1.1.1"), try address("1.1.1.2"), try address("2606::1"), try address("2606::2"), try address("2606::3"),
+            ]).map(\.description)
+                == ["2606::1", "1.1.1.1", "2606::2", "1.1.1.2", "2606::3"])
+    }
+}
+
+/// A server that decides for each request of each connection, both counted from 1.
+final class ConversationServer: Sendable {
+    enum Reply: Sendable {
+        case answer([UInt8])
+        case answerAndClose([UInt8])
+        case close
+    }
+    private let listener: Int32
+    let port: UInt16
+    let connections = Atomic<Int>(0)
+    private let threads = Mutex<[WorkerThread]>([])
+
+    init(_ reply: @escaping @Sendable (_ request: Int, _ connection: Int) -> Reply) {
+        (listener, port) = LoopbackSocket.listening(backlog: 64)
+        let made = WorkerThread("conversation") { [self] in
+            while true {
+                let peer = accept(listener, nil, nil)
+                guard peer >= 0 else { return }
+                let number = connections.add(1, ordering: .relaxed).newValue
+                let thread = WorkerThread("conversation-\(number)") { Self.talk(peer, number, reply) }
+                threads.withLock { $0.append(thread) }
+            }
+        }
+        threads.withLock { $0.append(made) }
+    }
+
+    private static func talk(_ peer: Int32, _ connection: Int, _ reply: (Int, Int) -> Reply) {
+        defer { close(peer) }
+        var buffer = [UInt8](repeating: 0, count: 65_536)
+        var number = 0
+        while true {
+            // One request comes in one piece, as far as its head goes.
+            guard read(peer, &buffer, buffer.count) > 0 else { return }
+            number += 1
+            switch reply(number, connection) {
+            case .answer(let bytes): _ = send(peer, bytes, bytes.count, Int32(MSG_NOSIGNAL))
+            case .answerAndClose(let bytes):
+                _ = send(peer, bytes, bytes.count, Int32(MSG_NOSIGNAL))
+                return
+            case .close: return
+            }
+        }
+    }
+
+    func stop() {
+        shutdown(listener, Int32(SHUT_RDWR))
+        close(listener)
+    }
+}
+
+struct ConnectionPoolTests {
+    private func origin(_ port: UInt16) -> Origin { Origin(isTLS: false, host: .name("a.example.com"), port: port, identity: nil) }
+
+    /// Against lists, in random order: the newest of an origin comes first, the longest idle of all is known, what was removed is gone.
+    @Test func behavesAsListsDo() {
+        for seed in UInt64(1)...50 {
+            var random = DifferentialTests.Random(state: seed)
+            var pool = ConnectionPool()
+            var model: [(connection: Int, port: UInt16, since: Int64)] = []
+            for step in 0..<500 {
+                let port = UInt16(random.below(4))
+                switch random.below(4) {
+                case 0, 1:
+                    let connection = random.below(40)
+                    guard !model.contains(where: { $0.connection == connection }) else { continue }
+                    pool.put(connection, origin(port), nowMicroseconds: Int64(step))
+                    model.append((connection, port, Int64(step)))
+                case 2:
+                    let expected = model.lastIndex { $0.port == port }
+                    #expect(pool.take(origin(port)) == expected.map { model[$0].connection }, "seed \(seed), step \(step)")
+                    if let expected { model.remove(at: expected) }
+                default:
+                    let connection = random.below(50)
+                    pool.remove(connection)
+                    model.removeAll { $0.connection == connection }
+                }
+                #expect(
+                    pool.count == model.count && pool.longestIdle?.connection == model.first?.connection
+                        && pool.longestIdle?.since == model.first?.since, "seed \(seed), step \(step)")
+            }
+        }
+    }
+
+    @Test func deadlinesComeInOrder() {
+        for seed in UInt64(1)...50 {
+            var random = DifferentialTests.Random(state: seed)
+            var heap = DeadlineHeap()
+            var model: [Int64] = []
+            for _ in 0..<300 {
+                if random.below(3) > 0 {
+                    let at = Int64(random.below(1_000))
+                    heap.insert(.init(at: at, key: 0, isWaiting: false))
+                    model.append(at)
+                } else {
+                    #expect(heap.first?.at == model.min(), "seed \(seed)")
+                    if let least = model.min(), let index = model.firstIndex(of: least) { model.remove(at: index) }
+                    heap.removeFirst()
+                }
+            }
+            #expect(heap.first?.at == model.min(), "seed \(seed)")
+        }
+    }
+}
