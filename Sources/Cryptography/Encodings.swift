@@ -2,21 +2,23 @@
 public enum Base64 {
     public enum Alphabet: Sendable { case standard, urlUnpadded }
 
-    public static func encode(_ bytes: some Collection<UInt8>, _ alphabet: Alphabet = .standard) -> String {
+    public static func encode(_ bytes: [UInt8], _ alphabet: Alphabet = .standard) -> String {
         var out: [UInt8] = []
         append(bytes, alphabet, to: &out)
         return String(decoding: out, as: UTF8.self)
     }
 
-    public static func append(_ bytes: some Collection<UInt8>, _ alphabet: Alphabet = .standard, to out: inout [UInt8]) {
-        out.reserveCapacity(out.count + (bytes.count + 2) / 3 * 4)
+    public static func append(_ bytes: [UInt8], _ alphabet: Alphabet = .standard, to out: inout [UInt8]) {
         var group: UInt32 = 0
         var held = 0
         for byte in bytes {
             group = group << 8 | UInt32(byte)
             held += 1
             if held == 3 {
-                for shift in stride(from: 18 as Int, through: 0, by: -6) { out.append(character(UInt8(group >> shift & 63), alphabet)) }
+                out.append(character(UInt8(group >> 18 & 63), alphabet))
+                out.append(character(UInt8(group >> 12 & 63), alphabet))
+                out.append(character(UInt8(group >> 6 & 63), alphabet))
+                out.append(character(UInt8(group & 63), alphabet))
                 group = 0
                 held = 0
             }
@@ -77,9 +79,10 @@ public enum Base64 {
 
 /// Lowercase unpadded base32: 16 bytes become 26 characters.
 public enum Base32 {
-    public static func encode(_ bytes: some Collection<UInt8>) -> String {
-        let alphabet: StaticString = "abcdefghijklmnopqrstuvwxyz234567"
+    public static func encode(_ bytes: [UInt8]) -> String {
+        func character(_ value: UInt32) -> UInt8 { UInt8(truncatingIfNeeded: value < 26 ? value + 97 : value + 24) }
         var out: [UInt8] = []
+        out.reserveCapacity(bytes.count * 8 / 5 + 1)
         var group: UInt32 = 0
         var bits: UInt32 = 0
         for byte in bytes {
@@ -87,23 +90,23 @@ public enum Base32 {
             bits += 8
             while bits >= 5 {
                 bits -= 5
-                out.append(alphabet.utf8Start[Int(group >> bits & 31)])
+                out.append(character(group >> bits & 31))
             }
             group &= (1 << bits) - 1
         }
-        if bits > 0 { out.append(alphabet.utf8Start[Int(group << (5 - bits) & 31)]) }
+        if bits > 0 { out.append(character(group << (5 - bits) & 31)) }
         return String(decoding: out, as: UTF8.self)
     }
 }
 
 public enum Hex {
-    public static func encode(_ bytes: some Collection<UInt8>) -> String {
+    public static func encode(_ bytes: [UInt8]) -> String {
         var out: [UInt8] = []
         append(bytes, to: &out)
         return String(decoding: out, as: UTF8.self)
     }
 
-    public static func append(_ bytes: some Collection<UInt8>, to out: inout [UInt8]) {
+    public static func append(_ bytes: [UInt8], to out: inout [UInt8]) {
         func digit(_ value: UInt8) -> UInt8 { value < 10 ? value + 48 : value + 87 }
         for byte in bytes {
             out.append(digit(byte >> 4))

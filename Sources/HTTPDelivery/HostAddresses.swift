@@ -1,5 +1,6 @@
 internal import CCares
 internal import CLibcurl
+internal import CLinux
 internal import Glibc
 
 extension IPAddress {

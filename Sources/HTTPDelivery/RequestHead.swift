@@ -14,25 +14,24 @@ public struct HeaderLines: Sendable {
 
     public mutating func reserveCapacity(_ count: Int) { bytes.reserveCapacity(count) }
 
-    public mutating func append(_ name: String, _ value: String) { append(name) { $0.append(contentsOf: value.utf8) } }
+    public mutating func append(_ name: String, _ value: String) { append(HeaderName(name), value) }
+
+    public mutating func append(_ name: HeaderName, _ value: String) { append(name) { $0.append(contentsOf: value.utf8) } }
 
     /// `write` appends the value's bytes, and nothing else.
-    public mutating func append(_ name: String, _ write: (inout [UInt8]) -> Void) {
+    public mutating func append(_ name: HeaderName, _ write: (inout [UInt8]) -> Void) {
         let start = bytes.count
-        bytes.append(contentsOf: name.utf8)
+        bytes.append(contentsOf: name.bytes)
         let end = bytes.count
-        var isFit = start < end
-        for index in start..<end where bytes[index] <= 0x20 || bytes[index] >= 0x7f || bytes[index] == UInt8(ascii: ":") { isFit = false }
-        bytes.append(UInt8(ascii: ":"))
-        bytes.append(0x20)
         write(&bytes)
-        for index in (end + 2)..<bytes.count where bytes[index] < 0x20 && bytes[index] != 0x09 || bytes[index] == 0x7f { isFit = false }
+        var isFit = name.isFit
+        for index in end..<bytes.count where bytes[index] < 0x20 && bytes[index] != 0x09 || bytes[index] == 0x7f { isFit = false }
         guard isFit else {
             bytes.removeSubrange(start...)
             isSafe = false
             return
         }
-        if end - start == 6, name.lowercased() == "accept" { hasAccept = true }
+        hasAccept = hasAccept || name.isAccept
         bytes.append(0x0d)
         bytes.append(0x0a)
     }
@@ -50,6 +49,21 @@ public struct HeaderLines: Sendable {
             let colon = text.firstIndex(of: ":") ?? text.endIndex
             return HTTPHeader(String(text[..<colon]), String(text[colon...].dropFirst(2)))
         }
+    }
+}
+
+/// The name of a header, checked once for many requests.
+public struct HeaderName: Sendable {
+    /// With colon and space.
+    let bytes: [UInt8]
+    /// Visible ASCII, and no colon.
+    let isFit: Bool
+    let isAccept: Bool
+
+    public init(_ name: String) {
+        bytes = Array(name.utf8) + [UInt8(ascii: ":"), 0x20]
+        isFit = !name.isEmpty && name.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f && $0 != UInt8(ascii: ":") }
+        isAccept = name.lowercased() == "accept"
     }
 }
 

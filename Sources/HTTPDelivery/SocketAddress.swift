@@ -2,6 +2,7 @@
 internal import CCares
 internal import Glibc
 internal import CLibcurl
+internal import CLinux
 
 extension IPAddress {
     init?(_ address: UnsafePointer<sockaddr>) {

@@ -105,12 +105,12 @@ extension JSONValue {
         case .null: out += "null".utf8
         case .bool(let value): out += (value ? "true" : "false").utf8
         case .number(let text): out += text.utf8
-        case .string(let value): appendJSONString(value.utf8, to: &out)
+        case .string(let value): appendJSONString(value, to: &out)
         case .array(let elements):
             writeList("[", "]", elements.count, indent, to: &out) { elements[$0].write(to: &$1, indent: indent.map { $0 + 1 }) }
         case .object(let members):
             writeList("{", "}", members.count, indent, to: &out) {
-                appendJSONString(members[$0].name.utf8, to: &$1)
+                appendJSONString(members[$0].name, to: &$1)
                 $1 += (indent == nil ? ":" : ": ").utf8
                 members[$0].value.write(to: &$1, indent: indent.map { $0 + 1 })
             }
@@ -132,22 +132,29 @@ extension JSONValue {
     }
 }
 
-/// Appends `text` as a JSON string, quotes included. Bytes that aren't UTF-8 must have been replaced before.
-public func appendJSONString(_ text: some Sequence<UInt8>, to out: inout [UInt8]) {
-    let digits: StaticString = "0123456789abcdef"
+/// Appends `text` as a JSON string, quotes included.
+public func appendJSONString(_ text: String, to out: inout [UInt8]) {
     out.append(UInt8(ascii: "\""))
-    for byte in text {
-        switch byte {
-        case UInt8(ascii: "\""), UInt8(ascii: "\\"):
-            out.append(UInt8(ascii: "\\"))
-            out.append(byte)
-        case 0x0a: out += [UInt8(ascii: "\\"), UInt8(ascii: "n")]
-        case 0x0d: out += [UInt8(ascii: "\\"), UInt8(ascii: "r")]
-        case 0x09: out += [UInt8(ascii: "\\"), UInt8(ascii: "t")]
-        case 0..<0x20:
-            out += [UInt8(ascii: "\\"), UInt8(ascii: "u"), 48, 48, digits.utf8Start[Int(byte >> 4)], digits.utf8Start[Int(byte & 15)]]
-        default: out.append(byte)
-        }
+    let start = out.count
+    out.append(contentsOf: text.utf8)
+    // Most texts stand as they are.
+    for index in start..<out.count where out[index] < 0x20 || out[index] == UInt8(ascii: "\"") || out[index] == UInt8(ascii: "\\") {
+        let rest = Array(out[index...])
+        out.removeSubrange(index...)
+        for byte in rest { appendEscaped(byte, to: &out) }
+        break
     }
     out.append(UInt8(ascii: "\""))
+}
+
+private func appendEscaped(_ byte: UInt8, to out: inout [UInt8]) {
+    func digit(_ value: UInt8) -> UInt8 { value < 10 ? value + 48 : value + 87 }
+    switch byte {
+    case UInt8(ascii: "\""), UInt8(ascii: "\\"): out += [UInt8(ascii: "\\"), byte]
+    case 0x0a: out += [UInt8(ascii: "\\"), UInt8(ascii: "n")]
+    case 0x0d: out += [UInt8(ascii: "\\"), UInt8(ascii: "r")]
+    case 0x09: out += [UInt8(ascii: "\\"), UInt8(ascii: "t")]
+    case 0..<0x20: out += [UInt8(ascii: "\\"), UInt8(ascii: "u"), 48, 48, digit(byte >> 4), digit(byte & 15)]
+    default: out.append(byte)
+    }
 }

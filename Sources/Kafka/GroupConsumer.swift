@@ -30,11 +30,14 @@ public final class GroupConsumer {
     /// The reading end becomes readable with 4-byte payloads: `Int32.max` for group events, else a partition queue's number.
     private var pipe: (read: Int32, write: Int32)
     private var nextCommit: UInt64 = 0
+    private let prefetchBytes: Int
+    private var waker: FetchWaker?
     /// Lists whose commit is under way, by its opaque number. librdkafka answers each exactly once.
     private var commitsInFlight: Set<UInt64> = []
     public static let groupPayload: UInt32 = .max
 
     public init(_ settings: KafkaSettings, _ options: Options) throws(KafkaError) {
+        prefetchBytes = options.prefetchKilobytes << 10
         var own: [(String, String)] = [
             ("group.id", options.group), ("enable.auto.commit", "false"), ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "error"), ("enable.partition.eof", "true"), ("partition.assignment.strategy", "range"),
@@ -63,6 +66,7 @@ public final class GroupConsumer {
     }
 
     deinit {
+        waker?.stop()
         rd_kafka_queue_io_event_enable(queue, -1, nil, 0)
         rd_kafka_queue_destroy(queue)
         Glibc.close(pipe.read)
@@ -131,7 +135,9 @@ public final class GroupConsumer {
 
     /// Separates these partitions' queues (number = index in the list) and starts fetching. A nil offset starts at the log's beginning.
     public func assign(_ partitions: [PartitionOffset], numbering: (Int) -> UInt32) throws(KafkaError) -> [PartitionQueue] {
-        let queues = partitions.enumerated().map { PartitionQueue(owner, $1.at, wakeUp: pipe.write, payload: numbering($0)) }
+        let waker = waker ?? FetchWaker(owner)
+        self.waker = waker
+        let queues = partitions.enumerated().map { PartitionQueue(owner, $1.at, wakeUp: pipe.write, payload: numbering($0), prefetchBytes, waker) }
         let list = PartitionList.make(partitions) { $0 ?? Int64(RD_KAFKA_OFFSET_BEGINNING) }
         defer { rd_kafka_topic_partition_list_destroy(list) }
         let error = rd_kafka_assign(handle, list)
@@ -188,6 +194,8 @@ public final class GroupConsumer {
 
     /// Starts to leave the group; go on with `poll` (answer the revoke with `unassign`) until `isClosed`.
     public func beginClose() {
+        waker?.stop()
+        waker = nil
         if let error = rd_kafka_consumer_close_queue(handle, queue) { rd_kafka_error_destroy(error) }
     }
 

@@ -9,7 +9,7 @@ public struct KafkaSettings: Sendable {
     /// librdkafka's log lines: syslog level (3 error ... 7 debug) and text. Called on its threads.
     public var log: (@Sendable (Int, String) -> Void)?
     /// The longest wait for data at the end of a partition. Low for the embedded cluster, whose latency it is.
-    public var fetchWaitMilliseconds = 100
+    public var fetchWaitMilliseconds = 30
 
     public init(
         brokers: String, properties: [(name: String, value: String)] = [], log: (@Sendable (Int, String) -> Void)? = nil

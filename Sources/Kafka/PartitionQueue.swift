@@ -15,13 +15,17 @@ public final class PartitionQueue {
     public let at: TopicPartition
     private let owner: ConsumerHandle
     private let queue: OpaquePointer
+    private let prefetchBytes: Int
+    private let waker: FetchWaker
+    /// Since the fetcher was last made to look.
+    private var bytesRead = 0
     private static let batchLimit = 64
     private let batch: UnsafeMutablePointer<UnsafeMutablePointer<rd_kafka_message_t>?>
 
     /// Separates the partition's messages from the consumer queue: before `assign`. Writes `payload` (4 bytes) to `wakeUp` whenever the
     /// queue stops being empty.
-    init(_ owner: ConsumerHandle, _ at: TopicPartition, wakeUp: Int32, payload: UInt32) {
-        (self.at, self.owner) = (at, owner)
+    init(_ owner: ConsumerHandle, _ at: TopicPartition, wakeUp: Int32, payload: UInt32, _ prefetchBytes: Int, _ waker: FetchWaker) {
+        (self.at, self.owner, self.prefetchBytes, self.waker) = (at, owner, prefetchBytes, waker)
         queue = rd_kafka_queue_get_partition(owner.pointer, at.topic, at.partition)
         rd_kafka_queue_forward(queue, nil)
         var payload = payload
@@ -41,7 +45,13 @@ public final class PartitionQueue {
         guard count > 0 else { return 0 }
         for index in 0..<count {
             guard let message = batch[index] else { continue }
+            bytesRead += message.pointee.len + message.pointee.key_len
             body(PartitionEvent(consuming: message, of: owner))
+        }
+        // Half of it may be free: time to fetch again.
+        if bytesRead * 2 >= prefetchBytes {
+            bytesRead = 0
+            waker.wake(at)
         }
         return count
     }

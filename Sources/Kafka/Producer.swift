@@ -138,7 +138,7 @@ public final class Producer {
         }
         while let message = rd_kafka_event_message_next(event) {
             let error = message.pointee.err
-            let topic = String(cString: rd_kafka_topic_name(message.pointee.rkt))
+            let topic = name(of: message.pointee.rkt)
             var kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE
             let stamp = rd_kafka_message_timestamp(message, &kind)
             body(
@@ -149,6 +149,15 @@ public final class Producer {
                     error: error == RD_KAFKA_RESP_ERR_NO_ERROR ? nil : KafkaError(error, "produce to \(topic)")))
         }
     }
+
+    /// Reports come in runs of one topic.
+    private func name(of topic: OpaquePointer?) -> String {
+        if let lastTopic, lastTopic.topic == topic { return lastTopic.name }
+        let name = String(cString: rd_kafka_topic_name(topic))
+        lastTopic = (topic, name)
+        return name
+    }
+    private var lastTopic: (topic: OpaquePointer?, name: String)?
 
     private func rebuild(_ body: (Report) -> Void) {
         rd_kafka_purge(handle, Int32(RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT))
@@ -191,6 +200,7 @@ public final class Producer {
         isClosed = true
         rd_kafka_queue_io_event_enable(queue, -1, nil, 0)
         for topic in topics.values { rd_kafka_topic_destroy(topic) }
+        lastTopic = nil
         topics = [:]
         rd_kafka_queue_destroy(queue)
         rd_kafka_purge(handle, Int32(RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT))

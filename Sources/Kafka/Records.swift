@@ -116,9 +116,11 @@ public final class KafkaMessage: @unchecked Sendable {
 
 /// Kafka's default hash of keys, as Java clients and librdkafka's `murmur2` compute it.
 public enum Murmur2 {
-    public static func hash(_ key: some Collection<UInt8>) -> UInt32 {
+    public static func hash(_ key: [UInt8]) -> UInt32 { hash(key, count: key.count) }
+
+    private static func hash(_ key: some Sequence<UInt8>, count: Int) -> UInt32 {
         let m: UInt32 = 0x5bd1_e995
-        var h: UInt32 = 0x9747_b28c ^ UInt32(truncatingIfNeeded: key.count)
+        var h: UInt32 = 0x9747_b28c ^ UInt32(truncatingIfNeeded: count)
         var word: UInt32 = 0
         var held: UInt32 = 0
         for byte in key {
@@ -135,5 +137,8 @@ public enum Murmur2 {
         return h ^ (h >> 15)
     }
 
-    public static func partition(of key: some Collection<UInt8>, count: Int) -> Int32 { Int32(hash(key) & 0x7fff_ffff) % Int32(count) }
+    public static func partition(of key: [UInt8], count: Int) -> Int32 { Int32(hash(key) & 0x7fff_ffff) % Int32(count) }
+    public static func partition(of key: String, count: Int) -> Int32 {
+        Int32(hash(key.utf8, count: key.utf8.count) & 0x7fff_ffff) % Int32(count)
+    }
 }

@@ -3,7 +3,7 @@ internal import Martlet
 
 /// One endpoint that never answers, with a backlog: how many requests it gets, and how often its records are written. The real state machine
 /// with default settings, a log in memory, and a virtual clock.
-public struct DeadEndpoint {
+public struct DeadEndpoint: ~Copyable {
     public struct Report: Sendable, Equatable {
         public var records = 0
         /// Virtual time that passed, milliseconds.

@@ -48,8 +48,9 @@ final class SimulatedWorker {
     var endpoints: [Int: EndpointWatch] = [:]
     var unreachable: [(at: Int64, endpoint: Int, failed: Bool)] = []
 
-    init(core: LaneStateMachine, skew: Int64, monotonicBase: Int64, registryLag: Int64) {
-        (self.core, self.skew, self.monotonicBase, self.registryLag) = (core, skew, monotonicBase, registryLag)
+    init(core: consuming LaneStateMachine, skew: Int64, monotonicBase: Int64, registryLag: Int64) {
+        self.core = core
+        (self.skew, self.monotonicBase, self.registryLag) = (skew, monotonicBase, registryLag)
     }
 
     func time(_ now: Int64) -> LaneTime { LaneTime(monotonic: now + monotonicBase, wall: now + skew + clock.aheadMilliseconds) }

@@ -62,6 +62,7 @@ final class DeliveryLane {
     private var revoking: (streams: [StreamID], deadline: Int64, isCommitted: Bool, isLost: Bool)?
     private var commits: [StreamID: LaneStateMachine.Commit] = [:]
     private var lastSlowTasks: Int64 = 0
+    private var ready: [EventLoop.Ready] = []
     private var addresses: AddressPolicy
     private var lastOwnAddresses: Int64 = 0
     var hasMoreToRead = false
@@ -136,7 +137,7 @@ final class DeliveryLane {
     }
 
     private func turn(waitMilliseconds: Int) {
-        var ready: [EventLoop.Ready] = []
+        ready.removeAll(keepingCapacity: true)
         loop.wait(milliseconds: waitMilliseconds) { if $0.token >= Token.transport { ready.append($0) } }
         localWall = SystemClock.wallMilliseconds()
         now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: localWall + clock.aheadMilliseconds)

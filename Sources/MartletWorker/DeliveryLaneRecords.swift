@@ -54,7 +54,7 @@ extension DeliveryLane {
     }
 
     private func facts(_ headers: DeliveryHeaders, _ message: KafkaMessage, _ stream: StreamID) -> DeliveryFacts {
-        let home = Murmur2.partition(of: headers.endpointID.utf8.map(\.self), count: configuration.partitions)
+        let home = Murmur2.partition(of: headers.endpointID, count: configuration.partitions)
         return DeliveryFacts(
             endpointID: headers.endpointID, attempts: headers.attempt, dueMilliseconds: headers.dueMilliseconds,
             ageFromMilliseconds: headers.ageFromMilliseconds, registryOffset: headers.registryOffset, bytes: message.bytes.count,
@@ -89,19 +89,19 @@ extension DeliveryLane {
     }
 
     private func start(_ token: RecordToken) {
-        guard let prepared = core.endpoint(of: token), prepared.target != nil, items[Int(token.slot)] != nil else {
+        guard let prepared = core.endpoint(of: token), prepared.target != nil, let item = items[Int(token.slot)] else {
             return core.attemptEnded(token, .cancelled, .none)
         }
-        items[Int(token.slot)]?.startedWall = localWall
-        items[Int(token.slot)]?.startedAt = prepared
+        item.startedWall = localWall
+        item.startedAt = prepared
         if prepared.tokenRequest == nil { send(token, prepared, bearer: nil) } else { authorize(token, prepared) }
     }
 
     func send(_ token: RecordToken, _ prepared: PreparedEndpoint, bearer: String?) {
         guard let item = items[Int(token.slot)], item.token == token, let target = prepared.target else { return }
         let headers = DeliveryRequest.headers(
-            item.headers, to: prepared, body: item.body.bytes, nowSeconds: localWall / 1_000, bearer: bearer)
-        if bearer != nil { items[Int(token.slot)]?.bearer = bearer }
+            item.headers, messageID: item.messageID, to: prepared, body: item.body.bytes, nowSeconds: localWall / 1_000, bearer: bearer)
+        item.bearer = bearer
         transport.start(
             HTTPRequest(token: token.bits, target: target, headers: headers, body: item.body, timeouts: prepared.endpoint.timeouts),
             nowMicroseconds: SystemClock.monotonicMicroseconds())
@@ -111,7 +111,7 @@ extension DeliveryLane {
         let token = RecordToken(bits: result.token)
         if token.generation == 0 { return tokenAnswered(result) }
         guard let item = items[Int(token.slot)], item.token == token else { return }
-        items[Int(token.slot)]?.lastResult = item.startedAt?.withoutSecrets(result, bearer: item.bearer) ?? result
+        item.lastResult = item.startedAt?.withoutSecrets(result, bearer: item.bearer) ?? result
         if result.status == 401, let bearer = item.bearer, let request = item.startedAt?.tokenRequest {
             accessTokens.refused(request.identity, bearer)
         }
@@ -129,7 +129,8 @@ extension DeliveryLane {
         guard let item = items[Int(token.slot)], item.token == token, let result = item.lastResult else { return }
         // The lane may be done with the record by now.
         let record = AttemptRecord(
-            delivery: item.headers, url: item.startedAt?.redactedURL ?? "", attempt: attempt, startedMilliseconds: item.startedWall,
+            delivery: item.headers, messageID: item.messageID, url: item.startedAt?.redactedURL ?? "", attempt: attempt,
+            startedMilliseconds: item.startedWall,
             result: result, verdict: verdict,
             worker: configuration.name)
         let outgoing = OutgoingRecord(topic: configuration.topics.attempts, key: Array(item.headers.endpointID.utf8), value: record.encoded)
@@ -174,7 +175,7 @@ extension DeliveryLane {
     private func produce(_ token: RecordToken, _ successor: Successor) {
         guard let item = items[Int(token.slot)], item.token == token, let place = core.place(of: token) else { return }
         let (record, value) = compose(item, place, successor)
-        items[Int(token.slot)]?.producedWall = localWall
+        item.producedWall = localWall
         let queued =
             value.map { producer.produce(record, value: $0.bytes, token: token.bits) } ?? producer.produce(record, token: token.bits)
         switch queued {

@@ -28,12 +28,12 @@ final class CopiedBody: BodyBytes {
 }
 
 /// What the driver keeps of a record while the lane decides about it.
-struct LaneItem {
-    var token: RecordToken
-    var headers: DeliveryHeaders
-    var body: any BodyBytes
+final class LaneItem {
+    let token: RecordToken
+    let headers: DeliveryHeaders
+    let body: any BodyBytes
     /// A tombstone or a record that is no delivery: why, with its headers as they came.
-    var poison: (reason: String, headers: [(name: String, value: [UInt8])])?
+    let poison: (reason: String, headers: [(name: String, value: [UInt8])])?
     var lastResult: HTTPResult?
     var startedWall: Int64 = 0
     /// The endpoint as it was then.
@@ -42,4 +42,12 @@ struct LaneItem {
     var bearer: String?
     /// When its successor was handed to the producer.
     var producedWall: Int64 = 0
+    private(set) lazy var messageID = headers.messageID
+
+    init(
+        token: RecordToken, headers: DeliveryHeaders, body: any BodyBytes,
+        poison: (reason: String, headers: [(name: String, value: [UInt8])])?
+    ) {
+        (self.token, self.headers, self.body, self.poison) = (token, headers, body, poison)
+    }
 }

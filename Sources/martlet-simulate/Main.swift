@@ -36,7 +36,8 @@ enum Main {
 
     /// Its first ten minutes with a large backlog, and a small one until all of it has expired.
     private static func deadEndpoint(records: Int) -> Never {
-        var (large, small) = (DeadEndpoint(records: records), DeadEndpoint(records: 1_000))
+        var large = DeadEndpoint(records: records)
+        var small = DeadEndpoint(records: 1_000)
         let (minutes, week) = (large.run(milliseconds: 600_000), small.run(milliseconds: 8 * 86_400_000))
         print("a dead endpoint with \(minutes.records) records, ten minutes: \(minutes.requests) requests, \(minutes.writes) writes")
         print("  of one record at most \(minutes.mostWritesOfOneRecord)")

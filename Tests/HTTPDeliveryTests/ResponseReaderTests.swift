@@ -254,7 +254,7 @@ struct RequestHeadTests {
     @Test func everyByte() {
         for byte in UInt8.min...UInt8.max {
             var lines = HeaderLines()
-            lines.append("x") { $0 += [UInt8(ascii: "a"), byte, UInt8(ascii: "b")] }
+            lines.append(HeaderName("x")) { $0 += [UInt8(ascii: "a"), byte, UInt8(ascii: "b")] }
             let isFit = byte >= 0x20 && byte != 0x7f || byte == 0x09
             #expect(lines.isSafe == isFit && (lines.bytes.isEmpty == !isFit), "value byte \(byte)")
         }

@@ -375,7 +375,7 @@ struct EgressMonitorTests {
         let started = bench.starts()
         #expect(started.count == 40)
         for token in started.prefix(20) { bench.core.attemptEnded(token, LaneTests.failed, .unreachable) }
-        #expect(bench.core.isEgressBroken)
+        #expect(bench.core.isEgressBroken == true)
         let written = bench.core.counters.retried
         for token in started.dropFirst(20) { bench.core.attemptEnded(token, LaneTests.failed, .unreachable) }
         #expect(bench.core.counters.retried == written && bench.starts().isEmpty && bench.core.readBudget(LaneTests.Bench.stream) == 0)

@@ -9,7 +9,7 @@ func must<Value>(_ value: Value?, _ location: SourceLocation = #_sourceLocation)
 
 /// One lane, one endpoint's world: what an operator would notice, command by command.
 struct LaneTests {
-    struct Bench {
+    struct Bench: ~Copyable {
         var core: LaneStateMachine
         var now = LaneTime(monotonic: 0, wall: 1_000_000_000)
         var nextOffset: Int64 = 0

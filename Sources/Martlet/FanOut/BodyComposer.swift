@@ -22,9 +22,9 @@ public enum BodyComposer {
         var out: [UInt8] = []
         out.reserveCapacity((event.data?.count ?? 0) * 4 / 3 + event.type.utf8.count + 96)
         out += "{\"type\":".utf8
-        appendJSONString(event.type.utf8, to: &out)
+        appendJSONString(event.type, to: &out)
         out += ",\"timestamp\":".utf8
-        appendJSONString((event.time ?? Timestamp.text(milliseconds: accepted)).utf8, to: &out)
+        appendJSONString((event.time ?? Timestamp.text(milliseconds: accepted)), to: &out)
         appendData(event, to: &out, absent: ",\"data\":null")
         out.append(UInt8(ascii: "}"))
         return out
@@ -35,7 +35,7 @@ public enum BodyComposer {
         func add(_ name: String, _ value: String?) {
             guard let value else { return }
             out += ",\"\(name)\":".utf8
-            appendJSONString(value.utf8, to: &out)
+            appendJSONString(value, to: &out)
         }
         add("id", event.id)
         add("source", event.source)

@@ -1,10 +1,10 @@
 /// The decisions of a delivery lane: inputs are records, HTTP results, acknowledgements, assignments, registry changes and the clock;
-/// outputs are commands. No I/O, no clock, no randomness but the seeded generator; no order of a set or dictionary is observed.
+/// outputs are commands. It isn't copied, not even for a call. No I/O, no clock, no randomness but the seeded generator; no order of a set or dictionary is observed.
 ///
 /// The parts: streams and commits in `LaneStreams`, heads of retry topics in `LaneTiers`, what may start in `LaneAdmission`, limits above
 /// the endpoints in `LaneLimits`, who leaves memory in `LaneResidency`, ordered endpoints in `LaneOrder`, what an attempt's end means in
 /// `LaneOutcomes`, breaker and disabling across restarts in `LaneHealth`.
-public struct LaneStateMachine {
+public struct LaneStateMachine: ~Copyable {
     public let settings: LaneSettings
     /// Delay of each topic that the lane reads: 0 for deliveries and replay.
     let topicDelays: [Int64]
@@ -122,8 +122,10 @@ public struct LaneStateMachine {
     public mutating func takeCommands() -> [LaneCommand] {
         catchUpIfDue()
         startReady()
-        defer { commands.removeAll(keepingCapacity: true) }
-        return commands
+        var taken: [LaneCommand] = []
+        taken.reserveCapacity(commands.count)
+        swap(&taken, &commands)
+        return taken
     }
 
     // MARK: slab

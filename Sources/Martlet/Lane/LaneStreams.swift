@@ -111,7 +111,9 @@ extension LaneStateMachine {
         guard let state = streams[stream], !state.isRevoking, !isDraining, state.aside.isEmpty, unproduced.isEmpty,
             has(.startBeforeHealth) || !restoring.contains(stream.partition),
             state.unfinishedBytes < settings.unfinishedLimitBytes, unfinishedBytes < settings.memoryLimitBytes,
-            (state.tracker?.span ?? 0) < OffsetTracker.spanLimit, hasRoomForHolds(state)
+            (state.tracker?.span ?? 0) < OffsetTracker.spanLimit, hasRoomForHolds(state),
+            // With every place in flight taken, what is read could only wait.
+            inFlight < settings.inFlightLimit
         else { return 0 }
         if has(.readWithoutBounds) { return 64 }
         let room = max(0, settings.unfinishedLimit - state.unfinished)

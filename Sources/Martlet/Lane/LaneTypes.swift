@@ -20,6 +20,8 @@ public struct StreamID: Hashable, Sendable, Comparable {
     public var partition: Int32
     public init(topic: Int, partition: Int32) { (self.topic, self.partition) = (topic, partition) }
     public static func < (left: Self, right: Self) -> Bool { (left.topic, left.partition) < (right.topic, right.partition) }
+    // One word: the lane looks its streams up several times per record.
+    public func hash(into hasher: inout Hasher) { hasher.combine(topic << 32 | Int(partition)) }
 }
 
 /// What the lane needs to know of a delivery record to decide about it.

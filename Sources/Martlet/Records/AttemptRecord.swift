@@ -1,3 +1,4 @@
+internal import Cryptography
 public import HTTPDelivery
 internal import JSON
 
@@ -7,6 +8,7 @@ public struct AttemptRecord {
     static let excerptLimitBytes = 1_024
 
     public var delivery: DeliveryHeaders
+    public var messageID: String
     public var url: String
     /// From 1.
     public var attempt: Int
@@ -16,9 +18,10 @@ public struct AttemptRecord {
     public var worker: String
 
     public init(
-        delivery: DeliveryHeaders, url: String, attempt: Int, startedMilliseconds: Int64, result: HTTPResult, verdict: AttemptVerdict,
-        worker: String
+        delivery: DeliveryHeaders, messageID: String? = nil, url: String, attempt: Int, startedMilliseconds: Int64, result: HTTPResult,
+        verdict: AttemptVerdict, worker: String
     ) {
+        self.messageID = messageID ?? delivery.messageID
         (self.delivery, self.url, self.attempt, self.startedMilliseconds) = (delivery, url, attempt, startedMilliseconds)
         (self.result, self.verdict, self.worker) = (result, verdict, worker)
     }
@@ -38,39 +41,42 @@ public struct AttemptRecord {
 
     private func encode(excerpt: ArraySlice<UInt8>) -> [UInt8] {
         var out: [UInt8] = []
-        out.reserveCapacity(768)
-        out += "{\"v\":1".utf8
+        out.reserveCapacity(1_024)
         func text(_ name: String, _ value: String?) {
-            out += ",\"\(name)\":".utf8
-            if let value { appendJSONString(value.utf8, to: &out) } else { out += "null".utf8 }
+            out.append(contentsOf: name.utf8)
+            if let value { appendJSONString(value, to: &out) } else { out.append(contentsOf: "null".utf8) }
         }
-        func number(_ name: String, _ value: Int64?) { out += ",\"\(name)\":\(value.map { String($0) } ?? "null")".utf8 }
-        text("deliveryId", delivery.deliveryID)
-        text("messageId", delivery.messageID)
-        text("endpointId", delivery.endpointID)
-        text("tenant", delivery.tenant)
-        text("type", delivery.type)
-        text("url", url)
-        number("attempt", Int64(attempt))
-        number("startedMs", startedMilliseconds)
+        func number(_ name: String, _ value: Int64?) {
+            out.append(contentsOf: name.utf8)
+            if let value { Decimal.append(Int(value), to: &out) } else { out.append(contentsOf: "null".utf8) }
+        }
+        text("{\"v\":1,\"deliveryId\":", delivery.deliveryID)
+        text(",\"messageId\":", messageID)
+        text(",\"endpointId\":", delivery.endpointID)
+        text(",\"tenant\":", delivery.tenant)
+        text(",\"type\":", delivery.type)
+        text(",\"url\":", url)
+        number(",\"attempt\":", Int64(attempt))
+        number(",\"startedMs\":", startedMilliseconds)
         let timings = result.timings
-        func milliseconds(_ value: Int64?) -> String { value.map { String($0 / 1_000) } ?? "null" }
-        out +=
-            ",\"durationMs\":{\"total\":\(timings.total / 1_000),\"dns\":\(milliseconds(timings.dns)),\"connect\":\(milliseconds(timings.connect))"
-            .utf8
-        out += ",\"tls\":\(milliseconds(timings.tls)),\"firstByte\":\(milliseconds(timings.firstByte))}".utf8
-        number("status", result.status.map { Int64($0) })
+        number(",\"durationMs\":{\"total\":", timings.total / 1_000)
+        number(",\"dns\":", timings.dns.map { $0 / 1_000 })
+        number(",\"connect\":", timings.connect.map { $0 / 1_000 })
+        number(",\"tls\":", timings.tls.map { $0 / 1_000 })
+        number(",\"firstByte\":", timings.firstByte.map { $0 / 1_000 })
+        number("},\"status\":", result.status.map { Int64($0) })
         let delivered = verdict == .delivered
-        text("outcome", outcome)
-        text("errorClass", delivered ? nil : (result.error?.kind ?? .status).rawValue)
-        text("error", delivered ? nil : result.error.map { DeliveryHeaders.capped($0.text) } ?? result.status.map { "status \($0)" })
+        text(",\"outcome\":", outcome)
+        text(",\"errorClass\":", delivered ? nil : (result.error?.kind ?? .status).rawValue)
         text(
-            "responseExcerpt",
+            ",\"error\":", delivered ? nil : result.error.map { DeliveryHeaders.capped($0.text) } ?? result.status.map { "status \($0)" })
+        text(
+            ",\"responseExcerpt\":",
             excerpt.isEmpty ? nil : DeliveryHeaders.capped(String(decoding: excerpt, as: UTF8.self), bytes: Self.excerptLimitBytes))
-        if case .retry(let at) = verdict { number("nextAttemptMs", at) } else { number("nextAttemptMs", nil) }
-        if case .dead(let reason) = verdict { text("deadReason", reason.rawValue) } else { text("deadReason", nil) }
-        text("worker", worker)
-        text("traceId", traceID)
+        if case .retry(let at) = verdict { number(",\"nextAttemptMs\":", at) } else { number(",\"nextAttemptMs\":", nil) }
+        if case .dead(let reason) = verdict { text(",\"deadReason\":", reason.rawValue) } else { text(",\"deadReason\":", nil) }
+        text(",\"worker\":", worker)
+        text(",\"traceId\":", traceID)
         out.append(UInt8(ascii: "}"))
         return out
     }
@@ -85,7 +91,8 @@ public struct AttemptRecord {
 
     /// The second field of `traceparent` (W3C Trace Context).
     private var traceID: String? {
-        let fields = (delivery.traceParent ?? "").split(separator: "-")
+        guard let parent = delivery.traceParent else { return nil }
+        let fields = parent.split(separator: "-")
         return fields.count == 4 && fields[1].utf8.count == 32 ? String(fields[1]) : nil
     }
 }

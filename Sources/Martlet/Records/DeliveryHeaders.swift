@@ -50,44 +50,93 @@ public struct DeliveryHeaders: Sendable, Equatable {
         var bad: String?
         var copy = DeliveryHeaders()
         headers { nameBytes, value in
-            let name = String(decoding: nameBytes, as: UTF8.self)
-            let text = String(decoding: value, as: UTF8.self)
+            guard let field = Field.named(nameBytes) else { return }
+            func text() -> String { String(decoding: value, as: UTF8.self) }
             func number() -> Int64 {
                 // Far from where adding a delay could overflow.
-                if let number = Int64(text), (0...Self.numberLimit).contains(number) { return number }
-                bad = bad ?? "\(name) isn't a number from 0 to \(Self.numberLimit)"
+                if let number = Self.number(value) { return number }
+                bad = bad ?? "\(field.rawValue) isn't a number from 0 to \(Self.numberLimit)"
                 return 0
             }
-            switch name {
-            case "martlet-delivery-id": copy.deliveryID = text
-            case "martlet-endpoint-id": copy.endpointID = text
-            case "martlet-attempt": copy.attempt = Int(clamping: number())
-            case "martlet-due-ms": copy.dueMilliseconds = number()
-            case "martlet-first-ms": copy.firstMilliseconds = number()
-            case "martlet-age-from-ms": copy.ageFromMilliseconds = number()
-            case "martlet-origin": copy.origin = text
-            case "martlet-registry-offset": copy.registryOffset = number()
-            case "martlet-rewrites": copy.rewrites = Int(clamping: number())
-            case "martlet-last-status": copy.lastStatus = Int(clamping: number())
-            case "martlet-last-error": copy.lastError = text
-            case "martlet-reason": copy.reason = text
-            case "martlet-replayed-from": copy.replayedFrom = text
-            case "ce_id": copy.eventID = text
-            case "ce_source": copy.source = text
-            case "ce_type": copy.type = text
-            case "ce_tenant": copy.tenant = text
-            case "ce_time": copy.time = text
-            case "ce_subject": copy.subject = text
-            case "content-type": copy.contentType = text
-            case "traceparent": copy.traceParent = text
-            case "tracestate": copy.traceState = text
-            default: break
+            switch field {
+            case .deliveryID: copy.deliveryID = text()
+            case .endpointID: copy.endpointID = text()
+            case .attempt: copy.attempt = Int(clamping: number())
+            case .due: copy.dueMilliseconds = number()
+            case .first: copy.firstMilliseconds = number()
+            case .ageFrom: copy.ageFromMilliseconds = number()
+            case .origin: copy.origin = text()
+            case .registryOffset: copy.registryOffset = number()
+            case .rewrites: copy.rewrites = Int(clamping: number())
+            case .lastStatus: copy.lastStatus = Int(clamping: number())
+            case .lastError: copy.lastError = text()
+            case .reason: copy.reason = text()
+            case .replayedFrom: copy.replayedFrom = text()
+            case .eventID: copy.eventID = text()
+            case .source: copy.source = text()
+            case .type: copy.type = text()
+            case .tenant: copy.tenant = text()
+            case .time: copy.time = text()
+            case .subject: copy.subject = text()
+            case .contentType: copy.contentType = text()
+            case .traceParent: copy.traceParent = text()
+            case .traceState: copy.traceState = text()
             }
         }
         if copy.deliveryID.isEmpty { bad = bad ?? "martlet-delivery-id is missing" }
         if copy.endpointID.isEmpty { bad = bad ?? "martlet-endpoint-id is missing" }
         if let bad { throw Malformed(description: bad) }
         self = copy
+    }
+
+    /// The headers that count, by their names on the wire.
+    private enum Field: String, CaseIterable {
+        case deliveryID = "martlet-delivery-id"
+        case endpointID = "martlet-endpoint-id"
+        case attempt = "martlet-attempt"
+        case due = "martlet-due-ms"
+        case first = "martlet-first-ms"
+        case ageFrom = "martlet-age-from-ms"
+        case origin = "martlet-origin"
+        case registryOffset = "martlet-registry-offset"
+        case rewrites = "martlet-rewrites"
+        case lastStatus = "martlet-last-status"
+        case lastError = "martlet-last-error"
+        case reason = "martlet-reason"
+        case replayedFrom = "martlet-replayed-from"
+        case eventID = "ce_id"
+        case source = "ce_source"
+        case type = "ce_type"
+        case tenant = "ce_tenant"
+        case time = "ce_time"
+        case subject = "ce_subject"
+        case contentType = "content-type"
+        case traceParent = "traceparent"
+        case traceState = "tracestate"
+
+        /// By the length of their names: few share one.
+        private static let byLength: [[(name: [UInt8], field: Field)]] = {
+            var lists: [[(name: [UInt8], field: Field)]] = Array(repeating: [], count: 24)
+            for field in allCases { lists[field.rawValue.utf8.count].append((Array(field.rawValue.utf8), field)) }
+            return lists
+        }()
+
+        static func named(_ name: UnsafeRawBufferPointer) -> Field? {
+            guard name.count < byLength.count else { return nil }
+            for known in byLength[name.count] where known.name.elementsEqual(name) { return known.field }
+            return nil
+        }
+    }
+
+    /// Digits only, up to `numberLimit`.
+    private static func number(_ text: UnsafeRawBufferPointer) -> Int64? {
+        guard (1...18).contains(text.count) else { return nil }
+        var number: Int64 = 0
+        for byte in text {
+            guard byte &- 48 < 10 else { return nil }
+            number = number * 10 + Int64(byte - 48)
+        }
+        return number <= numberLimit ? number : nil
     }
 
     public var encoded: [(name: String, value: [UInt8])] {

@@ -9,16 +9,17 @@ public enum DeliveryRequest {
 
     /// Signed for this attempt: `nowSeconds` is its `webhook-timestamp`. `bearer`: an access token.
     public static func headers(
-        _ delivery: DeliveryHeaders, to prepared: PreparedEndpoint, body: UnsafeRawBufferPointer, nowSeconds: Int64, bearer: String? = nil
+        _ delivery: DeliveryHeaders, messageID: String? = nil, to prepared: PreparedEndpoint, body: UnsafeRawBufferPointer,
+        nowSeconds: Int64, bearer: String? = nil
     ) -> HeaderLines {
-        let id = delivery.messageID
+        let id = messageID ?? delivery.messageID
         var lines = HeaderLines()
         lines.reserveCapacity(384 + prepared.headerLines.bytes.count)
-        lines.append("content-type", delivery.contentType.map(sanitized) ?? "application/octet-stream")
+        lines.append(Names.contentType, delivery.contentType.map(sanitized) ?? "application/octet-stream")
         lines.append(ofEveryRequest)
-        lines.append("webhook-id", id)
-        lines.append("webhook-timestamp") { Decimal.append(Int(nowSeconds), to: &$0) }
-        lines.append(prepared.signer.scheme.headerName) {
+        lines.append(Names.id, id)
+        lines.append(Names.timestamp) { Decimal.append(Int(nowSeconds), to: &$0) }
+        lines.append(prepared.signatureName) {
             prepared.signer.append(id: id, timestamp: nowSeconds, body: body, to: &$0)
         }
         if prepared.endpoint.bodyFormat == .cloudEventsBinary { appendCloudEvents(delivery, to: &lines) }
@@ -29,6 +30,12 @@ public enum DeliveryRequest {
         lines.append(prepared.headerLines)
         if let bearer { lines.append("authorization", "Bearer " + bearer) }
         return lines
+    }
+
+    private enum Names {
+        static let contentType = HeaderName("content-type")
+        static let id = HeaderName("webhook-id")
+        static let timestamp = HeaderName("webhook-timestamp")
     }
 
     private static let ofEveryRequest = HeaderLines([HTTPHeader("user-agent", userAgent)])

@@ -6,19 +6,17 @@ public enum Identifiers {
     static func hash(_ fields: String...) -> String { hash(fields) }
 
     static func hash(_ fields: [String]) -> String {
-        Base32.encode(SHA256.digest(lengthPrefixed(fields)).prefix(16))
+        Base32.encode(Array(SHA256.digest(lengthPrefixed(fields))[..<16]))
     }
 
     /// For each field its big-endian u32 length and its UTF-8 bytes.
     static func lengthPrefixed(_ fields: [String]) -> [UInt8] {
         var input: [UInt8] = []
+        input.reserveCapacity(96)
         for field in fields {
             let length = UInt32(field.utf8.count)
-            input += [
-                UInt8(truncatingIfNeeded: length >> 24), UInt8(truncatingIfNeeded: length >> 16), UInt8(truncatingIfNeeded: length >> 8),
-                UInt8(truncatingIfNeeded: length),
-            ]
-            input += field.utf8
+            for shift in [24, 16, 8, 0] as [UInt32] { input.append(UInt8(truncatingIfNeeded: length >> shift)) }
+            input.append(contentsOf: field.utf8)
         }
         return input
     }

@@ -188,6 +188,7 @@ public final class PreparedEndpoint: Sendable {
     /// The endpoint's own, its authentication included.
     public let headers: [HTTPHeader]
     let headerLines: HeaderLines
+    let signatureName: HeaderName
     /// To tell hosts apart.
     public let hostHash: UInt64
     /// How its access token is asked for; nil: it needs none.
@@ -200,6 +201,7 @@ public final class PreparedEndpoint: Sendable {
             endpoint.headers.compactMap { header in header.text.plain.map { HTTPHeader(header.name, $0) } }
             + (endpoint.auth?.header.map { [$0] } ?? [])
         headerLines = HeaderLines(headers)
+        signatureName = HeaderName(endpoint.signature.headerName)
         let tls = endpoint.tls?.identity
         tokenRequest = endpoint.auth?.oauth.flatMap { TokenRequest($0, of: endpoint, tls: tls, rules: rules) }
         signer = Signer(

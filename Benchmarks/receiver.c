@@ -1,0 +1,78 @@
+// A receiver that takes its time: answers every request with 200 after a fixed delay, on one thread, for tens of thousands of connections.
+//
+//   receiver --port P --delay-ms N
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec / 1e9;
+}
+// How many bytes of the request's body are missing, by descriptor; -1: its head isn't complete.
+static struct { long missing; char head[2048]; int size; } *state;
+// The delay is the same for all: what is due first came first.
+static struct { double at; int fd; } *queue;
+static long first, last, room = 1 << 20;
+
+int main(int count, char **words) {
+    int port = 0, delay = 50, limit = 1 << 17;
+    for (int i = 1; i + 1 < count; i += 2) {
+        if (!strcmp(words[i], "--port")) port = atoi(words[i + 1]);
+        else if (!strcmp(words[i], "--delay-ms")) delay = atoi(words[i + 1]);
+    }
+    state = calloc(limit, sizeof *state);
+    queue = malloc(room * sizeof *queue);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1, epoll = epoll_create1(0);
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(0x7f000001)};
+    if (bind(listener, (void *)&at, sizeof at) || listen(listener, 65535)) return perror("receiver"), 1;
+    epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &(struct epoll_event){.events = EPOLLIN, .data.fd = listener});
+    static struct epoll_event events[1024];
+    static char buffer[65536];
+    static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    for (;;) {
+        int wait = first == last ? 1000 : (int)((queue[first % room].at - now()) * 1000 + 0.999);
+        int ready = epoll_wait(epoll, events, 1024, wait < 0 ? 0 : wait);
+        for (int i = 0; i < ready; i++) {
+            int fd = events[i].data.fd;
+            if (fd == listener) {
+                for (int peer; (peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0;) {
+                    if (peer >= limit) { close(peer); continue; }
+                    state[peer].missing = -1;
+                    state[peer].size = 0;
+                    epoll_ctl(epoll, EPOLL_CTL_ADD, peer, &(struct epoll_event){.events = EPOLLIN, .data.fd = peer});
+                }
+                continue;
+            }
+            long n = recv(fd, buffer, sizeof buffer, 0);
+            if (n <= 0) { close(fd); continue; }
+            if (state[fd].missing < 0) {
+                long part = n < (long)sizeof state[fd].head - 1 - state[fd].size ? n : (long)sizeof state[fd].head - 1 - state[fd].size;
+                memcpy(state[fd].head + state[fd].size, buffer, part);
+                int before = state[fd].size;
+                state[fd].size += part;
+                state[fd].head[state[fd].size] = 0;
+                char *end = strstr(state[fd].head, "\r\n\r\n"), *length = strcasestr(state[fd].head, "content-length:");
+                if (!end) continue;
+                state[fd].missing = (length ? atol(length + 15) : 0) - (n - (end + 4 - state[fd].head - before));
+            } else {
+                state[fd].missing -= n;
+            }
+            if (state[fd].missing > 0) continue;
+            state[fd].missing = -1;
+            state[fd].size = 0;
+            queue[last % room].at = now() + delay / 1e3;
+            queue[last++ % room].fd = fd;
+        }
+        for (double t = now(); first != last && queue[first % room].at <= t; first++)
+            if (send(queue[first % room].fd, answer, sizeof answer - 1, MSG_NOSIGNAL) < 0) continue;
+    }
+}

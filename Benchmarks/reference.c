@@ -1,0 +1,383 @@
+// What a delivery costs at least: the worker's work in C, on one thread, as tight as it goes. Consumes all partitions of a topic through one
+// queue, signs each record (HMAC-SHA256 over id, time and body), POSTs its value over kept connections with one sendmsg and one recv, and
+// writes an attempt record for it. No retries, no limits, no registry: a yardstick, not a worker.
+//
+//   reference --brokers B --topic T --attempts T --partitions N --count N --port P [--connections N] [--ca FILE]
+//   reference --curl --count N --port P [--connections N] [--bytes N]      a bare libcurl loop instead, without Kafka
+//
+// Prints one line of JSON: deliveries, seconds from the first to the last, CPU in microseconds per delivery, resident memory.
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <librdkafka/rdkafka.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/sha.h>
+#include <openssl/ssl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *brokers, *topic, *attempts_topic, *ca;
+static int partitions = 24, port, connection_count = 64, use_curl, body_bytes = 1024;
+static long wanted;
+
+static double now_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec / 1e9;
+}
+static double cpu_seconds(void) {
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+static void fail(const char *what) {
+    fprintf(stderr, "reference: %s\n", what);
+    exit(1);
+}
+static void report(double started, double cpu) {
+    long pages = 0, rest;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f || fscanf(f, "%ld %ld", &rest, &pages) != 2) fail("statm");
+    double seconds = now_seconds() - started;
+    printf("{\"deliveries\": %ld, \"seconds\": %.3f, \"per_second\": %.0f, \"cpu_us\": %.3f, \"rss_mb\": %.1f}\n", wanted, seconds, wanted / seconds,
+           (cpu_seconds() - cpu) / wanted * 1e6, pages * 4096.0 / 1048576);
+}
+
+// ---- signing
+
+static SHA256_CTX inner, outer;
+static void prepare_key(void) {
+    unsigned char key[64] = "0123456789abcdef0123456789abcdef", pad[64];
+    for (int i = 0; i < 64; i++) pad[i] = key[i] ^ 0x36;
+    SHA256_Init(&inner);
+    SHA256_Update(&inner, pad, 64);
+    for (int i = 0; i < 64; i++) pad[i] = key[i] ^ 0x5c;
+    SHA256_Init(&outer);
+    SHA256_Update(&outer, pad, 64);
+}
+static int sign(char *out, const char *id, size_t id_size, const char *time, size_t time_size, const void *body, size_t size) {
+    unsigned char code[32];
+    SHA256_CTX c = inner;
+    SHA256_Update(&c, id, id_size);
+    SHA256_Update(&c, ".", 1);
+    SHA256_Update(&c, time, time_size);
+    SHA256_Update(&c, ".", 1);
+    SHA256_Update(&c, body, size);
+    SHA256_Final(code, &c);
+    c = outer;
+    SHA256_Update(&c, code, 32);
+    SHA256_Final(code, &c);
+    return EVP_EncodeBlock((unsigned char *)out, code, 32);
+}
+
+// ---- connections
+
+struct connection {
+    int fd, writing;
+    SSL *ssl;
+    rd_kafka_message_t *message;
+    char head[1024];
+    size_t head_size, sent;
+    double started;
+    char id[64];
+};
+static struct connection *connections;
+static int *idle, idle_count, epoll;
+static SSL_CTX *tls;
+static char buffer[65536], record[32768 + 1024];
+
+static void open_connection(struct connection *c) {
+    c->fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(0x7f000001)};
+    if (connect(c->fd, (void *)&to, sizeof to)) fail("cannot connect");
+    int one = 1;
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (tls) {
+        c->ssl = SSL_new(tls);
+        SSL_set_fd(c->ssl, c->fd);
+        X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(c->ssl), "127.0.0.1");
+        if (SSL_connect(c->ssl) != 1) fail("the TLS handshake failed");
+    }
+    fcntl(c->fd, F_SETFL, O_NONBLOCK);
+    struct epoll_event e = {.events = EPOLLIN, .data.ptr = c};
+    epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &e);
+}
+
+static void write_more(struct connection *c) {
+    size_t total = c->head_size + c->message->len;
+    while (c->sent < total) {
+        ssize_t n;
+        if (c->ssl) {
+            ERR_clear_error();
+            if (c->sent < c->head_size) {
+                size_t part = c->message->len < 16384 - c->head_size ? c->message->len : 16384 - c->head_size;
+                memcpy(record, c->head, c->head_size);
+                memcpy(record + c->head_size, c->message->payload, part);
+                n = SSL_write(c->ssl, record, c->head_size + part);
+            } else {
+                n = SSL_write(c->ssl, (char *)c->message->payload + c->sent - c->head_size, total - c->sent);
+            }
+            if (n <= 0) n = SSL_get_error(c->ssl, n) == SSL_ERROR_WANT_WRITE ? -2 : -1;
+        } else {
+            size_t skip = c->sent > c->head_size ? c->sent - c->head_size : 0, first = c->sent < c->head_size ? c->sent : c->head_size;
+            struct iovec parts[2] = {{c->head + first, c->head_size - first}, {(char *)c->message->payload + skip, c->message->len - skip}};
+            struct msghdr m = {.msg_iov = parts, .msg_iovlen = 2};
+            n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
+            if (n < 0) n = errno == EAGAIN ? -2 : -1;
+        }
+        if (n == -1) fail("a write failed");
+        if (n == -2) {
+            if (!c->writing) epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &(struct epoll_event){.events = EPOLLIN | EPOLLOUT, .data.ptr = c});
+            c->writing = 1;
+            return;
+        }
+        c->sent += n;
+    }
+    if (c->writing) epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &(struct epoll_event){.events = EPOLLIN, .data.ptr = c});
+    c->writing = 0;
+}
+
+static long wall_seconds;
+static char wall_text[24];
+static int wall_size;
+
+static void deliver(struct connection *c, rd_kafka_message_t *m) {
+    rd_kafka_headers_t *headers;
+    const void *id = "dlv_none", *endpoint = "ep_0";
+    size_t id_size = 8, endpoint_size = 4;
+    if (!rd_kafka_message_headers(m, &headers)) {
+        rd_kafka_header_get_last(headers, "martlet-delivery-id", &id, &id_size);
+        rd_kafka_header_get_last(headers, "martlet-endpoint-id", &endpoint, &endpoint_size);
+    }
+    char signature[64];
+    int signature_size = sign(signature, id, id_size, wall_text, wall_size, m->payload, m->len);
+    char *p = c->head;
+#define TEXT(s) (memcpy(p, s, sizeof s - 1), p += sizeof s - 1)
+#define BYTES(b, n) (memcpy(p, b, n), p += n)
+    TEXT("POST /");
+    BYTES(endpoint, endpoint_size);
+    TEXT(" HTTP/1.1\r\nHost: 127.0.0.1\r\ncontent-type: application/json\r\nuser-agent: reference\r\nAccept: */*\r\nwebhook-id: ");
+    BYTES(id, id_size);
+    TEXT("\r\nwebhook-timestamp: ");
+    BYTES(wall_text, wall_size);
+    TEXT("\r\nwebhook-signature: v1,");
+    BYTES(signature, signature_size);
+    TEXT("\r\nContent-Length: ");
+    p += sprintf(p, "%zu\r\n\r\n", m->len);
+    memcpy(c->id, id, id_size < 63 ? id_size : 63);
+    c->head_size = p - c->head;
+    c->sent = 0;
+    c->message = m;
+    c->started = now_seconds();
+    write_more(c);
+}
+
+// ---- with Kafka
+
+static rd_kafka_t *client(rd_kafka_type_t type, const char *pairs[][2]) {
+    char error[512];
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "bootstrap.servers", brokers, NULL, 0);
+    for (int i = 0; pairs[i][0]; i++)
+        if (rd_kafka_conf_set(conf, pairs[i][0], pairs[i][1], error, sizeof error)) fail(error);
+    if (type == RD_KAFKA_PRODUCER) rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
+    rd_kafka_t *made = rd_kafka_new(type, conf, error, sizeof error);
+    if (!made) fail(error);
+    return made;
+}
+
+static void worker(void) {
+    rd_kafka_t *consumer = client(RD_KAFKA_CONSUMER, (const char *[][2]){
+        {"group.id", "reference"}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "earliest"}, {"queued.min.messages", "100000"},
+        {"fetch.wait.max.ms", "100"}, {"check.crcs", "false"}, {NULL, NULL}});
+    rd_kafka_t *producer = client(RD_KAFKA_PRODUCER, (const char *[][2]){
+        {"enable.idempotence", "true"}, {"linger.ms", "5"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "1000000"}, {NULL, NULL}});
+    rd_kafka_queue_t *reports = rd_kafka_queue_get_main(producer), *queue = rd_kafka_queue_get_consumer(consumer);
+    rd_kafka_poll_set_consumer(consumer);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
+    for (int i = 0; i < partitions; i++) rd_kafka_topic_partition_list_add(list, topic, i)->offset = RD_KAFKA_OFFSET_BEGINNING;
+    rd_kafka_assign(consumer, list);
+    int wake = eventfd(0, EFD_NONBLOCK), report_wake = eventfd(0, EFD_NONBLOCK);
+    uint64_t one = 1;
+    rd_kafka_queue_io_event_enable(queue, wake, &one, sizeof one);
+    rd_kafka_queue_io_event_enable(reports, report_wake, &one, sizeof one);
+    epoll_ctl(epoll, EPOLL_CTL_ADD, wake, &(struct epoll_event){.events = EPOLLIN, .data.ptr = NULL});
+    epoll_ctl(epoll, EPOLL_CTL_ADD, report_wake, &(struct epoll_event){.events = EPOLLIN, .data.ptr = NULL});
+
+    rd_kafka_message_t *batch[1000];
+    int have = 0, at = 0;
+    long done = 0, acknowledged = 0, written = 0;
+    double started = 0, cpu = cpu_seconds();
+    struct epoll_event events[256];
+    while (done < wanted || acknowledged < written) {
+        int ready = epoll_wait(epoll, events, 256, at < have && idle_count ? 0 : 100);
+        time_t wall = time(NULL);
+        if (wall != wall_seconds) wall_size = sprintf(wall_text, "%ld", wall_seconds = wall);
+        for (int i = 0; i < ready; i++) {
+            struct connection *c = events[i].data.ptr;
+            if (!c) {
+                if (read(wake, &one, 8) < 0 && read(report_wake, &one, 8) < 0) continue;
+                one = 1;
+                continue;
+            }
+            if (events[i].events & EPOLLOUT) write_more(c);
+            if (!(events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))) continue;
+            if (c->ssl) ERR_clear_error();
+            ssize_t n = c->ssl ? SSL_read(c->ssl, buffer, sizeof buffer) : recv(c->fd, buffer, sizeof buffer, 0);
+            if (n <= 0 && c->ssl && SSL_get_error(c->ssl, n) == SSL_ERROR_WANT_READ) continue;
+            // The receiver is ours: a whole answer without a body in one piece.
+            if (n < 16 || !c->message || memcmp(buffer + 9, "200", 3) || memcmp(buffer + n - 4, "\r\n\r\n", 4)) fail("an answer that isn't expected");
+            char text[1024];
+            int size = sprintf(text,
+                "{\"v\":1,\"deliveryId\":\"%s\",\"messageId\":\"%s\",\"endpointId\":\"ep_0\",\"tenant\":\"default\",\"type\":\"bench.made\",\"url\":\"http://127.0.0.1/\","
+                "\"attempt\":1,\"startedMs\":%ld000,\"durationMs\":{\"total\":%d,\"dns\":null,\"connect\":null,\"tls\":null,\"firstByte\":1},\"status\":200,"
+                "\"outcome\":\"delivered\",\"errorClass\":null,\"error\":null,\"responseExcerpt\":null,\"nextAttemptMs\":null,\"deadReason\":null,"
+                "\"worker\":\"reference\",\"traceId\":null}", c->id, c->id, wall_seconds, (int)((now_seconds() - c->started) * 1e3));
+            rd_kafka_resp_err_t error = rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(attempts_topic), RD_KAFKA_V_KEY("ep_0", 4), RD_KAFKA_V_VALUE(text, size),
+                RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+            if (error) fail(rd_kafka_err2str(error));
+            written++;
+            rd_kafka_message_destroy(c->message);
+            c->message = NULL;
+            done++;
+            idle[idle_count++] = c - connections;
+        }
+        for (rd_kafka_event_t *e; (e = rd_kafka_queue_poll(reports, 0)); rd_kafka_event_destroy(e))
+            if (rd_kafka_event_type(e) == RD_KAFKA_EVENT_DR) acknowledged += rd_kafka_event_message_count(e);
+        while (idle_count) {
+            if (at == have) {
+                have = rd_kafka_consume_batch_queue(queue, 0, batch, 1000);
+                at = 0;
+                if (have <= 0) { have = 0; break; }
+            }
+            rd_kafka_message_t *m = batch[at++];
+            if (m->err) { rd_kafka_message_destroy(m); continue; }
+            if (!started) started = now_seconds(), cpu = cpu_seconds();
+            deliver(&connections[idle[--idle_count]], m);
+        }
+    }
+    report(started, cpu);
+    fflush(stdout);
+    _exit(0);
+}
+
+// ---- over libcurl
+
+static int curl_epoll_timeout = -1;
+static int on_socket(CURL *h, curl_socket_t fd, int what, void *me, void *known) {
+    (void)h, (void)me, (void)known;
+    if (what == CURL_POLL_REMOVE) return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL), 0;
+    struct epoll_event e = {.events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0), .data.fd = fd};
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e)) epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &e);
+    return 0;
+}
+static int on_timer(CURLM *m, long ms, void *me) { (void)m, (void)me; curl_epoll_timeout = ms; return 0; }
+static size_t on_body(char *b, size_t s, size_t n, void *me) { (void)b, (void)me; return s * n; }
+
+static void curl_loop(void) {
+    char url[64], *body = malloc(body_bytes);
+    memset(body, 'x', body_bytes);
+    sprintf(url, "http://127.0.0.1:%d/ep_0", port);
+    CURLM *multi = curl_multi_init();
+    curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
+    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long)connection_count * 2);
+    struct curl_slist **lists = calloc(connection_count, sizeof *lists);
+    CURL **easies = calloc(connection_count, sizeof *easies);
+    long started_count = 0, done = 0;
+    int running;
+    double started = now_seconds(), cpu = cpu_seconds();
+#define START(i) do { \
+        char text[24], line[128], signature[64]; \
+        int size = sprintf(text, "%ld", time(NULL)); \
+        int n = sign(signature, "dlv_aaaaaaaaaaaaaaaaaaaaaaaaaa", 30, text, size, body, body_bytes); \
+        curl_slist_free_all(lists[i]); \
+        lists[i] = curl_slist_append(NULL, "content-type: application/json"); \
+        curl_slist_append(lists[i], "webhook-id: dlv_aaaaaaaaaaaaaaaaaaaaaaaaaa"); \
+        sprintf(line, "webhook-timestamp: %s", text); curl_slist_append(lists[i], line); \
+        sprintf(line, "webhook-signature: v1,%.*s", n, signature); curl_slist_append(lists[i], line); \
+        curl_slist_append(lists[i], "Expect:"); \
+        curl_easy_setopt(easies[i], CURLOPT_HTTPHEADER, lists[i]); \
+        curl_multi_add_handle(multi, easies[i]); started_count++; } while (0)
+    for (int i = 0; i < connection_count; i++) {
+        easies[i] = curl_easy_init();
+        curl_easy_setopt(easies[i], CURLOPT_URL, url);
+        curl_easy_setopt(easies[i], CURLOPT_PRIVATE, (void *)(long)i);
+        curl_easy_setopt(easies[i], CURLOPT_POST, 1L);
+        curl_easy_setopt(easies[i], CURLOPT_POSTFIELDS, body);
+        curl_easy_setopt(easies[i], CURLOPT_POSTFIELDSIZE, (long)body_bytes);
+        curl_easy_setopt(easies[i], CURLOPT_WRITEFUNCTION, on_body);
+        curl_easy_setopt(easies[i], CURLOPT_TIMEOUT_MS, 15000L);
+        curl_easy_setopt(easies[i], CURLOPT_NOSIGNAL, 1L);
+        START(i);
+    }
+    struct epoll_event events[256];
+    while (done < wanted) {
+        int ready = epoll_wait(epoll, events, 256, curl_epoll_timeout < 0 ? 1000 : curl_epoll_timeout);
+        if (!ready) curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+        for (int i = 0; i < ready; i++)
+            curl_multi_socket_action(multi, events[i].data.fd, (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0), &running);
+        int left;
+        for (CURLMsg *m; (m = curl_multi_info_read(multi, &left));) {
+            long i, status = 0;
+            if (m->data.result) fail(curl_easy_strerror(m->data.result));
+            CURL *h = m->easy_handle;
+            curl_easy_getinfo(h, CURLINFO_RESPONSE_CODE, &status);
+            if (status != 200) fail("an answer that isn't expected");
+            curl_easy_getinfo(h, CURLINFO_PRIVATE, (char **)&i);
+            curl_multi_remove_handle(multi, h);
+            done++;
+            if (started_count < wanted) START(i);
+        }
+    }
+    report(started, cpu);
+}
+
+int main(int count, char **words) {
+    for (int i = 1; i < count; i++) {
+        char *name = words[i], *value = i + 1 < count ? words[i + 1] : "";
+        if (!strcmp(name, "--curl")) { use_curl = 1; continue; }
+        else if (!strcmp(name, "--brokers")) brokers = value;
+        else if (!strcmp(name, "--topic")) topic = value;
+        else if (!strcmp(name, "--attempts")) attempts_topic = value;
+        else if (!strcmp(name, "--partitions")) partitions = atoi(value);
+        else if (!strcmp(name, "--count")) wanted = atol(value);
+        else if (!strcmp(name, "--port")) port = atoi(value);
+        else if (!strcmp(name, "--connections")) connection_count = atoi(value);
+        else if (!strcmp(name, "--bytes")) body_bytes = atoi(value);
+        else if (!strcmp(name, "--ca")) ca = value;
+        else fail("unknown argument; see the top of reference.c");
+        i++;
+    }
+    if (!wanted || !port || (!use_curl && (!brokers || !topic || !attempts_topic))) fail("arguments are missing; see the top of reference.c");
+    signal(SIGPIPE, SIG_IGN);
+    epoll = epoll_create1(0);
+    prepare_key();
+    if (use_curl) return curl_loop(), 0;
+    if (ca) {
+        tls = SSL_CTX_new(TLS_client_method());
+        SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+        SSL_CTX_set_read_ahead(tls, 1);
+        if (SSL_CTX_load_verify_locations(tls, ca, NULL) != 1) fail("--ca can't be read");
+        SSL_CTX_set_verify(tls, SSL_VERIFY_PEER, NULL);
+    }
+    connections = calloc(connection_count, sizeof *connections);
+    idle = calloc(connection_count, sizeof *idle);
+    for (int i = 0; i < connection_count; i++) {
+        open_connection(&connections[i]);
+        idle[idle_count++] = i;
+    }
+    worker();
+}
