@@ -1,0 +1,212 @@
+"""What the scenarios stand on: programs, receivers, workers and how they are measured."""
+import json, os, resource, signal, socket, subprocess, sys, time, urllib.request
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+PARTITIONS = 24
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def build():
+    """The release build, and the C programs beside it."""
+    subprocess.run(["swift", "build", "-c", "release", "--product", "martlet"], check=True, stdout=subprocess.DEVNULL)
+    os.makedirs(".build/bench", exist_ok=True)
+    for name in ("reference", "load", "receiver"):
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "rdkafka", "openssl", "libcurl"], check=True, text=True, stdout=subprocess.PIPE).stdout.split()
+        subprocess.run(["cc", "-O2", "-march=native", "-Wall", "-Wextra", "-Wno-deprecated-declarations", "-o", f".build/bench/{name}", f"Benchmarks/{name}.c", *flags], check=True)
+
+
+def program(name):
+    return os.path.join(ROOT, ".build/bench", name)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def usage(pid):
+    """User and system seconds, and resident MB."""
+    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICK, int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+class Nginx:
+    """A receiver that answers 200 at once. `ports`: how many; `tls`: with a certificate for 127.0.0.1 of an authority of its own."""
+
+    def __init__(self, directory, ports=1, tls=None, log=False, keep=True):
+        self.directory = directory
+        os.makedirs(directory, exist_ok=True)
+        self.ports, self.log, self.position = [free_port() for _ in range(ports)], os.path.join(directory, "received.log"), 0
+        if tls and not os.path.exists(os.path.join(directory, "ca.pem")):
+            self.certificates()
+        secure = {None: "", "resumed": "ssl_session_cache shared:s:10m; ssl_session_tickets on;", "full": "ssl_session_cache off; ssl_session_tickets off;"}[tls]
+        if tls:
+            secure += f" ssl_certificate {directory}/server.pem; ssl_certificate_key {directory}/server.key; ssl_protocols TLSv1.2 TLSv1.3;"
+        listens = "".join(f"listen 127.0.0.1:{port}{' ssl' if tls else ''} backlog=8192; " for port in self.ports)
+        temporary = " ".join(f"{name}_temp_path {directory}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        with open(os.path.join(directory, "nginx.conf"), "w") as file:
+            file.write(f"""daemon off; worker_processes 1; worker_rlimit_nofile 40000; pid {directory}/pid; error_log {directory}/error.log;
+events {{ worker_connections 20000; }}
+http {{
+  log_format received '$msec $http_webhook_id'; access_log {self.log + ' received' if log else 'off'}; {temporary}
+  keepalive_requests 1000000000; keepalive_timeout {3600 if keep else 0}; client_max_body_size 10m; client_body_buffer_size 128k; {secure}
+  server {{ {listens} location / {{ return 200; }} }}
+}}
+""")
+        self.process = subprocess.Popen(["nginx", "-c", os.path.join(directory, "nginx.conf"), "-p", directory], stderr=subprocess.DEVNULL)
+        for _ in range(100):
+            try:
+                socket.create_connection(("127.0.0.1", self.ports[-1])).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise SystemExit("bench: nginx didn't start")
+
+    def certificates(self):
+        def openssl(*words):
+            subprocess.run(["openssl", *words], check=True, cwd=self.directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=bench authority")
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=bench")
+        with open(os.path.join(self.directory, "names"), "w") as file:
+            file.write("subjectAltName=IP:127.0.0.1\n")
+        openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "server.pem", "-days", "2", "-extfile", "names")
+
+    @property
+    def authority(self):
+        return os.path.join(self.directory, "ca.pem")
+
+    def received(self):
+        """(seconds, webhook-id) of what came since the last call."""
+        with open(self.log) as file:
+            file.seek(self.position)
+            text = file.read()
+        end = text.rfind("\n") + 1
+        self.position += end
+        return [(float(time_), id_) for time_, id_ in (line.split(" ") for line in text[:end].splitlines())]
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class SlowReceiver:
+    def __init__(self, milliseconds):
+        self.ports = [free_port()]
+        self.process = subprocess.Popen([program("receiver"), "--port", str(self.ports[0]), "--delay-ms", str(milliseconds)])
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class World:
+    """The topics of one scenario."""
+    number = 0
+
+    def __init__(self, bench, name):
+        World.number += 1
+        self.bench, self.name = bench, name
+        self.prefix = f"bench{os.getpid()}-{World.number}{name}."
+        self.connection = ["-b", bench.brokers, "--topic-prefix", self.prefix]
+        self.allowed = ["--allow-http", "--allow-network", "127.0.0.0/8"]
+        self.directory = os.path.join(bench.directory, f"{World.number}-{name}")
+        os.makedirs(self.directory)
+        self.martlet("topics", "create", "--partitions", str(PARTITIONS))
+
+    def martlet(self, *words):
+        done = subprocess.run([self.bench.martlet, *words, *self.connection], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            raise SystemExit(f"bench: martlet {' '.join(words)}: {done.stdout[-2000:]}")
+
+    def endpoints(self, count, receiver, types="none.made", scheme="http", settings=""):
+        """ep_0, ep_1, ... spread over the receiver's ports. `types`: with %d for the number."""
+        path = os.path.join(self.directory, "endpoints.yaml")
+        with open(path, "w") as file:
+            file.write("endpoints:\n")
+            for n in range(count):
+                kinds = types % n if "%d" in types else types
+                file.write(f"  - {{id: ep_{n}, url: '{scheme}://127.0.0.1:{receiver.ports[n % len(receiver.ports)]}/{n}', types: [{kinds}], secrets: [{{plain: {SECRET}}}]{settings}}}\n")
+        self.martlet("apply", "-f", path, *self.allowed)
+
+    def load(self, what, count, *words):
+        topic = self.prefix + what
+        done = subprocess.run([program("load"), what, "--brokers", self.bench.brokers, "--topic", topic, "--count", str(count), *map(str, words)], stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise SystemExit("bench: loading failed")
+        return done.stdout
+
+    def reference(self, count, port, *words):
+        done = subprocess.run([program("reference"), "--brokers", self.bench.brokers, "--topic", self.prefix + "deliveries", "--attempts", self.prefix + "attempts",
+                               "--count", str(count), "--port", str(port), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        if done.returncode:
+            raise SystemExit("bench: the reference failed")
+        return json.loads(done.stdout)
+
+    def worker(self, *words):
+        return Worker(self, words)
+
+
+class Worker:
+    def __init__(self, world, words):
+        self.port, self.begun = free_port(), time.time()
+        self.log = os.path.join(world.directory, f"worker-{self.port}.log")
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen([world.bench.martlet, "worker", *world.connection, *world.allowed, "--http-listen", f"127.0.0.1:{self.port}", *words], stdout=log, stderr=log)
+
+    def get(self, path):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.read().decode()
+        except OSError:
+            return None
+
+    def metric(self, name, label=""):
+        total = 0.0
+        for line in (self.get("/metrics") or "").splitlines():
+            if line.startswith(name) and label in line:
+                total += float(line.rsplit(" ", 1)[1])
+        return total
+
+    def usage(self):
+        return usage(self.process.pid)
+
+    def ready(self, seconds=120):
+        """Seconds from its start until it says so."""
+        end = time.time() + seconds
+        while self.get("/readyz") is None:
+            self.check(end, "it isn't ready")
+            time.sleep(0.02)
+        return time.time() - self.begun
+
+    def check(self, end, what):
+        if time.time() > end or self.process.poll() is not None:
+            raise SystemExit(f"bench: {what}; its log: {open(self.log).read()[-2000:]}")
+
+    def measure(self, count, name="martlet_deliveries_total", label='outcome="delivered"', seconds=300, from_share=0.05):
+        """CPU in microseconds, and how many a second, from the first few to the last of `count`; the most memory seen."""
+        end, first, memory = time.time() + seconds, None, 0
+        while True:
+            done = self.metric(name, label)
+            cpu, rss = self.usage()
+            at, memory = time.time(), max(memory, rss)
+            if first is None and done >= count * from_share:
+                first = (done, cpu, at)
+            if done >= count:
+                return {"cpu_us": (cpu - first[1]) / (done - first[0]) * 1e6, "per_second": (done - first[0]) / (at - first[2]), "rss_mb": memory}
+            self.check(end, f"{int(done)} of {count} after {seconds} s")
+            time.sleep(0.05)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(40)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+def raise_descriptor_limit():
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

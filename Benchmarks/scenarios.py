@@ -1,0 +1,234 @@
+"""The scenarios of the table, each beside its reference in the same run. A figure is (value, reference, target): `target` is what the
+ratio, or the value where there is no reference, should be."""
+import os, time
+from harness import Nginx, SlowReceiver, free_port
+
+ONE_LANE = ("--roles", "delivery", "--lanes", "1")
+
+
+def figures(worker, reference, cpu_target, speed_target=None):
+    rows = {"cpu_us": (worker["cpu_us"], reference["cpu_us"], ("<=", cpu_target)), "per_second": (worker["per_second"], reference["per_second"], speed_target and (">=", speed_target)),
+            "rss_mb": (worker["rss_mb"], reference["rss_mb"], None)}
+    return rows
+
+
+def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, scheme="http", reference=True, reference_words=(), settings="", spread=None):
+    """Deliveries that lie ready, sent by the reference and by one lane, each of them all."""
+    world = bench.world(name)
+    world.endpoints(endpoints, receiver, scheme=scheme, settings=settings)
+    world.load("deliveries", count, "--partitions", 24, "--endpoints", spread or endpoints, "--bytes", bytes_)
+    theirs = world.reference(count, receiver.ports[0], *reference_words) if reference else None
+    worker = world.worker(*ONE_LANE, *words)
+    try:
+        ours = worker.measure(count)
+    finally:
+        worker.stop()
+    return ours, theirs
+
+
+def a(bench):
+    """Kept connections, 1 KB bodies, 64 connections: one endpoint; then 1,000 endpoints on 100 receivers."""
+    receiver = Nginx(os.path.join(bench.directory, "a"), ports=100)
+    try:
+        ours, theirs = deliveries(bench, "a", 1, receiver, bench.count(300_000), ("--max-in-flight", "64"))
+        bench.plain = ours
+        yield "one endpoint", figures(ours, theirs, 1.5, 0.6)
+        many, theirs = deliveries(bench, "a24", 24, receiver, bench.count(300_000), ("--max-in-flight", "64"))
+        yield "24 endpoints, a partition each", figures(many, theirs, 1.5, 0.6)
+        thousand, theirs = deliveries(bench, "a1000", 1_000, receiver, bench.count(300_000), ("--max-in-flight", "64"))
+        yield "1,000 endpoints, 100 receivers", figures(thousand, theirs, 1.8)
+    finally:
+        receiver.stop()
+
+
+def b(bench):
+    """The same over TLS."""
+    receiver = Nginx(os.path.join(bench.directory, "b"), tls="resumed")
+    try:
+        ours, theirs = deliveries(bench, "b", 1, receiver, bench.count(200_000), ("--max-in-flight", "64", "--ca-file", receiver.authority), scheme="https", reference_words=("--ca", receiver.authority))
+        yield "one endpoint, TLS", figures(ours, theirs, 1.5)
+    finally:
+        receiver.stop()
+
+
+def c(bench):
+    """64 KB bodies."""
+    receiver = Nginx(os.path.join(bench.directory, "c"))
+    try:
+        ours, theirs = deliveries(bench, "c", 1, receiver, bench.count(20_000), ("--max-in-flight", "64"), bytes_=65_536)
+        yield "64 KB bodies", figures(ours, theirs, 1.5)
+    finally:
+        receiver.stop()
+
+
+def d(bench):
+    """Receivers that take 50 ms, 10,000 requests in flight; the CPU beside that of (a)."""
+    receiver, tls = SlowReceiver(50), Nginx(os.path.join(bench.directory, "d"), tls="resumed")
+    try:
+        time.sleep(0.2)
+        plain = getattr(bench, "plain", None) or deliveries(bench, "a", 1, receiver, bench.count(100_000), ("--max-in-flight", "64"), reference=False)[0]
+        ours, _ = deliveries(bench, "d", 240, receiver, bench.count(400_000), ("--max-in-flight", "10000"), reference=False)
+        yield "50 ms, 10,000 in flight", {"cpu_us": (ours["cpu_us"], plain["cpu_us"], ("<=", 1.5)), "per_second": (ours["per_second"], None, None), "rss_mb": (ours["rss_mb"], None, ("<=", 150))}
+    finally:
+        receiver.stop()
+        tls.stop()
+
+
+def f(bench):
+    """Fan-out of each event to ten endpoints, without delivery; CPU per delivery written."""
+    receiver = Nginx(os.path.join(bench.directory, "f"))
+    try:
+        world = bench.world("f")
+        world.endpoints(10, receiver, types="kind0.made")
+        count = bench.count(30_000)
+        world.load("events", count, "--types", 1)
+        worker = world.worker("--roles", "fanout")
+        try:
+            ours = worker.measure(count * 10, name="martlet_fanout_deliveries_total", label="")
+        finally:
+            worker.stop()
+        yield "1 event to 10 endpoints", {"cpu_us": (ours["cpu_us"], None, None), "per_second": (ours["per_second"], None, None), "rss_mb": (ours["rss_mb"], None, None)}
+    finally:
+        receiver.stop()
+
+
+def g(bench):
+    """100 active endpoints, alone and among 100,000 registered ones; and how long the registry takes to be read (j)."""
+    receiver = Nginx(os.path.join(bench.directory, "g"))
+    try:
+        count = bench.count(200_000)
+        few, _ = deliveries(bench, "g100", 100, receiver, count, ("--max-in-flight", "64"), reference=False)
+        world = bench.world("g")
+        world.endpoints(100_000, receiver)
+        world.load("deliveries", count, "--partitions", 24, "--endpoints", 100)
+        worker = world.worker(*ONE_LANE, "--max-in-flight", "64")
+        try:
+            many = worker.measure(count)
+        finally:
+            worker.stop()
+        yield "100 of 100,000 endpoints", {"cpu_us": (many["cpu_us"], few["cpu_us"], ("<=", 1.05)), "more_rss_mb": (many["rss_mb"] - few["rss_mb"], None, ("<=", 150))}
+        worker = world.worker(*ONE_LANE)
+        try:
+            seconds = worker.ready()
+        finally:
+            worker.stop()
+        yield "start-up with 100,000 endpoints (j)", {"seconds": (seconds, None, ("<=", 3))}
+    finally:
+        receiver.stop()
+
+
+def h(bench):
+    """An open loop at a fifth of what both roles together can do: from when an event should have been published to the receiver's log."""
+    receiver = Nginx(os.path.join(bench.directory, "h"), log=True)
+    try:
+        world = bench.world("h")
+        world.endpoints(100, receiver, types="kind%d.made")
+        worker = world.worker()
+        try:
+            worker.ready()
+            count = bench.count(40_000)
+            world.load("events", count, "--types", 100)
+            capacity = worker.measure(count)
+            rate = max(200, int(capacity["per_second"] / 5))
+            seconds = 20
+            receiver.received()
+            cpu = worker.usage()[0]
+            start = float(world.load("events", rate * seconds, "--types", 100, "--rate", rate, "--first", count))
+            from neighbours import message_id, percentile
+            ids = {message_id(count + n): start + n / rate for n in range(rate * seconds)}
+            took, end = [], time.time() + 60
+            while len(took) < rate * seconds:
+                for when, id_ in receiver.received():
+                    if id_ in ids:
+                        took.append((when - ids.pop(id_)) * 1000)
+                worker.check(end, f"{len(took)} of {rate * seconds} arrived")
+                time.sleep(0.1)
+            spent = worker.usage()[0] - cpu
+        finally:
+            worker.stop()
+        yield f"open loop, {rate} a second", {"p50_ms": (percentile(took, 0.5), None, ("<=", 4)), "p99_ms": (percentile(took, 0.99), None, ("<=", 10)),
+                                              "p999_ms": (percentile(took, 0.999), None, None), "cpu_us": (spent / len(took) * 1e6 if took else 0, None, None)}
+    finally:
+        receiver.stop()
+
+
+def i(bench):
+    """An endpoint of 100 a second with a backlog, in the partitions of 23 others: are they as fast as without it, and is it?"""
+    receiver = Nginx(os.path.join(bench.directory, "i"))
+    try:
+        def run(limited):
+            world = bench.world("i")
+            world.endpoints(24, receiver)
+            if limited:
+                world.martlet("endpoint", "update", "ep_0", "--rate", "100/s", *world.allowed)
+            count = bench.count(100_000)
+            world.load("deliveries", count, "--partitions", 24, "--endpoints", 24)
+            worker = world.worker(*ONE_LANE, "--max-in-flight", "64")
+            try:
+                return worker.measure(int(count * 22.8 / 24))
+            finally:
+                worker.stop()
+        without, beside = run(False), run(True)
+        yield "23 endpoints beside a limited one", {"per_second": (beside["per_second"], without["per_second"], (">=", 0.9)), "cpu_us": (beside["cpu_us"], without["cpu_us"], None)}
+    finally:
+        receiver.stop()
+
+
+def k(bench):
+    """Fan-out alone, delivery alone, and both roles in one process, of the same events."""
+    receiver = Nginx(os.path.join(bench.directory, "k"))
+    try:
+        count = bench.count(100_000)
+        world = bench.world("k")
+        world.endpoints(24, receiver, types="kind%d.made")
+        world.load("events", count, "--types", 24)
+        fanout = world.worker("--roles", "fanout")
+        try:
+            alone = fanout.measure(count, name="martlet_fanout_deliveries_total", label="")
+        finally:
+            fanout.stop()
+        theirs = world.reference(count, receiver.ports[0])
+        delivery = world.worker(*ONE_LANE, "--max-in-flight", "64")
+        try:
+            second = delivery.measure(count)
+        finally:
+            delivery.stop()
+        world = bench.world("kboth")
+        world.endpoints(24, receiver, types="kind%d.made")
+        world.load("events", count, "--types", 24)
+        worker = world.worker("--lanes", "1", "--max-in-flight", "64")
+        try:
+            both = worker.measure(count)
+        finally:
+            worker.stop()
+        yield "fan-out alone", {"cpu_us": (alone["cpu_us"], theirs["cpu_us"], None), "per_second": (alone["per_second"], None, None)}
+        yield "delivery alone", {"cpu_us": (second["cpu_us"], theirs["cpu_us"], None), "per_second": (second["per_second"], theirs["per_second"], None)}
+        yield "both roles in one process", {"cpu_us": (both["cpu_us"], theirs["cpu_us"], ("<=", 2.3)), "per_second": (both["per_second"], theirs["per_second"], None)}
+    finally:
+        receiver.stop()
+
+
+def l(bench):
+    """A fresh TLS connection for each delivery, resumed and in full: so many a second a whole core could make."""
+    for kind, target in (("resumed", 2_000), ("full", 1_000)):
+        receiver = Nginx(os.path.join(bench.directory, "l-" + kind), tls=kind, keep=False)
+        try:
+            ours, _ = deliveries(bench, "l", 1, receiver, bench.count(10_000), ("--max-in-flight", "64", "--ca-file", receiver.authority), scheme="https", reference=False)
+            yield f"fresh TLS, {kind}", {"per_core_second": (1e6 / ours["cpu_us"], None, (">=", target)), "cpu_us": (ours["cpu_us"], None, None)}
+        finally:
+            receiver.stop()
+
+
+def m(bench):
+    """(a) over libcurl, beside a bare libcurl loop without Kafka."""
+    receiver = Nginx(os.path.join(bench.directory, "m"))
+    try:
+        count = bench.count(100_000)
+        ours, _ = deliveries(bench, "m", 1, receiver, count, ("--max-in-flight", "64", "--transport", "curl"), reference=False)
+        loop = bench.world("mloop").reference(count, receiver.ports[0], "--curl")
+        yield "one endpoint over libcurl", figures(ours, loop, 1.35)
+    finally:
+        receiver.stop()
+
+
+ALL = {"a": a, "b": b, "c": c, "d": d, "f": f, "g": g, "h": h, "i": i, "k": k, "l": l, "m": m}
