@@ -72,3 +72,11 @@ static inline int martlet_connection_error(int fd) {
     return 0;
 }
 static inline void martlet_ignore_sigpipe(void) { signal(SIGPIPE, SIG_IGN); }
+// As many descriptors as the system lets this process have; the common soft limit of 1,024 is fewer than a lane may need.
+static inline void martlet_raise_descriptor_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}

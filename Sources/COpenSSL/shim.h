@@ -35,6 +35,21 @@ static inline int martlet_tls_check_name(SSL *ssl, const char *name) {
     SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     return SSL_set1_host(ssl, name);
 }
+// How much a call may read off the wire: OpenSSL goes on by itself over messages that are no content (tickets, key updates), for as long as
+// more of them arrive. The BIO's argument is what is left.
+static long martlet_tls_on_bio(BIO *bio, int operation, const char *data, size_t size, int number, long other, int result, size_t *count) {
+    (void)data, (void)size, (void)number, (void)other;
+    long left = (long)BIO_get_callback_arg(bio);
+    if (operation == BIO_CB_READ && left <= 0) {
+        BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY);
+        return -1;
+    }
+    if (operation == (BIO_CB_READ | BIO_CB_RETURN) && result > 0 && count) BIO_set_callback_arg(bio, (char *)(left - (long)*count));
+    return result;
+}
+static inline void martlet_tls_watch_reads(SSL *ssl) { BIO_set_callback_ex(SSL_get_rbio(ssl), martlet_tls_on_bio); }
+static inline void martlet_tls_set_budget(SSL *ssl, long bytes) { BIO_set_callback_arg(SSL_get_rbio(ssl), (char *)bytes); }
+static inline long martlet_tls_budget_left(SSL *ssl) { return (long)BIO_get_callback_arg(SSL_get_rbio(ssl)); }
 static inline int martlet_tls_add_to_chain(SSL_CTX *context, X509 *certificate) { return SSL_CTX_add1_chain_cert(context, certificate); }
 #include <openssl/sha.h>
 #include <string.h>

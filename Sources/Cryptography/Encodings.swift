@@ -80,12 +80,18 @@ public enum Base64 {
 /// Lowercase unpadded base32: 16 bytes become 26 characters.
 public enum Base32 {
     public static func encode(_ bytes: [UInt8]) -> String {
-        func character(_ value: UInt32) -> UInt8 { UInt8(truncatingIfNeeded: value < 26 ? value + 97 : value + 24) }
         var out: [UInt8] = []
-        out.reserveCapacity(bytes.count * 8 / 5 + 1)
+        append(bytes, count: bytes.count, to: &out)
+        return String(decoding: out, as: UTF8.self)
+    }
+
+    /// The first `count` of `bytes`.
+    public static func append(_ bytes: [UInt8], count: Int, to out: inout [UInt8]) {
+        func character(_ value: UInt32) -> UInt8 { UInt8(truncatingIfNeeded: value < 26 ? value + 97 : value + 24) }
         var group: UInt32 = 0
         var bits: UInt32 = 0
-        for byte in bytes {
+        for index in 0..<count {
+            let byte = bytes[index]
             group = group << 8 | UInt32(byte)
             bits += 8
             while bits >= 5 {
@@ -95,7 +101,6 @@ public enum Base32 {
             group &= (1 << bits) - 1
         }
         if bits > 0 { out.append(character(group << (5 - bits) & 31)) }
-        return String(decoding: out, as: UTF8.self)
     }
 }
 
@@ -122,12 +127,19 @@ public enum Decimal {
             if number >= 0 { return out.append(48 + UInt8(truncatingIfNeeded: number)) }
             return out.append(contentsOf: String(number).utf8)
         }
-        let start = out.count
-        var rest = number
-        while rest > 0 {
-            out.append(48 + UInt8(truncatingIfNeeded: rest % 10))
-            rest /= 10
+        var digits = 1
+        var limit = 10
+        while digits < 19, number >= limit {
+            digits += 1
+            (limit, _) = limit.multipliedReportingOverflow(by: 10)
         }
-        out[start...].reverse()
+        for _ in 0..<digits { out.append(48) }
+        var rest = number
+        var place = out.count - 1
+        while rest > 0 {
+            out[place] = 48 + UInt8(truncatingIfNeeded: rest % 10)
+            rest /= 10
+            place -= 1
+        }
     }
 }

@@ -55,6 +55,9 @@ public final class WorkerThread: @unchecked Sendable {
 }
 
 public enum ProcessUsage {
+    /// To the hard limit.
+    public static func raiseDescriptorLimit() { martlet_raise_descriptor_limit() }
+
     /// User plus system time of this process, in seconds.
     public static func cpuSeconds() -> Double {
         var usage = rusage()

@@ -82,7 +82,7 @@ public final class RequestTarget: Sendable {
 
     public init(_ url: EndpointURL, tls: TLSIdentity? = nil, transport: TransportKind? = nil) {
         (self.url, self.tls, self.transport) = (url, tls, transport)
-        origin = Origin(isTLS: url.isTLS, host: url.host, port: url.port, identity: url.isTLS ? tls.map(ObjectIdentifier.init) : nil)
+        origin = Origin(isTLS: url.isTLS, host: url.host, port: url.port, identity: url.isTLS ? tls?.number : nil)
         start = Array("POST \(url.target) HTTP/1.1\r\nHost: \(url.authority)\r\n".utf8)
     }
 
@@ -109,11 +109,11 @@ struct Origin: Hashable, Sendable {
     let isTLS: Bool
     let host: EndpointURL.Host
     let port: UInt16
-    /// Of the `TLSIdentity`.
-    let identity: ObjectIdentifier?
+    /// Number of the `TLSIdentity`.
+    let identity: UInt64?
     private let hash: Int
 
-    init(isTLS: Bool, host: EndpointURL.Host, port: UInt16, identity: ObjectIdentifier?) {
+    init(isTLS: Bool, host: EndpointURL.Host, port: UInt16, identity: UInt64?) {
         (self.isTLS, self.host, self.port, self.identity) = (isTLS, host, port, identity)
         var hasher = Hasher()
         hasher.combine(isTLS)

@@ -9,7 +9,7 @@ final class TrustStores {
     let bundlePath: String
     private let memory: Int32
     private var deployment: (certificates: [OpaquePointer], store: OpaquePointer?)?
-    private var stores: [ObjectIdentifier: (identity: TLSIdentity, store: OpaquePointer)] = [:]
+    private var stores: [UInt64: OpaquePointer] = [:]
     private static let storeLimit = 1_000
 
     /// `extraPath`: authorities that are trusted besides, PEM.
@@ -24,7 +24,7 @@ final class TrustStores {
     deinit {
         for certificate in deployment?.certificates ?? [] { X509_free(certificate) }
         if let store = deployment?.store { X509_STORE_free(store) }
-        for entry in stores.values { X509_STORE_free(entry.store) }
+        for store in stores.values { X509_STORE_free(store) }
         if memory >= 0 { close(memory) }
     }
 
@@ -59,15 +59,15 @@ final class TrustStores {
     /// nil: the deployment's authorities are all.
     func store(for identity: TLSIdentity) -> OpaquePointer? {
         guard !identity.authorities.isEmpty else { return nil }
-        if let known = stores[ObjectIdentifier(identity)] { return known.store }
+        if let known = stores[identity.number] { return known }
         if stores.count >= Self.storeLimit {
-            for entry in stores.values { X509_STORE_free(entry.store) }
+            for store in stores.values { X509_STORE_free(store) }
             stores = [:]
         }
         let own = Self.certificates(in: identity.authorities)
         defer { for certificate in own { X509_free(certificate) } }
         guard let store = Self.store(loaded().certificates + own) else { return nil }
-        stores[ObjectIdentifier(identity)] = (identity, store)
+        stores[identity.number] = store
         return store
     }
 

@@ -1,5 +1,6 @@
 internal import CRdkafka
 internal import EventLoop
+private import Synchronization
 
 /// Lets librdkafka notice that a queue which was full has room again. 2.0 looks once a second (`fetch.queue.backoff.ms` came with 2.2), but
 /// any request to a partition's leader makes it look at once: this asks for the partition's bounds, which costs next to nothing. On a thread of its
@@ -9,10 +10,12 @@ final class FetchWaker: Sendable {
     private let inbox = Inbox<TopicPartition?>()
     private let thread: WorkerThread
     private static let pauseMilliseconds = 5
-    private static let answerMilliseconds: Int32 = 1_000
+    private static let answerMilliseconds: Int32 = 200
+    private let isStopping = Stop()
+    private final class Stop: Sendable { let flag = Atomic(false) }
 
     init(_ owner: ConsumerHandle) {
-        let inbox = inbox
+        let (inbox, isStopping) = (inbox, isStopping)
         thread = WorkerThread("fetch-waker") {
             let loop = EventLoop()
             loop.watch(inbox.wakeUp.descriptor, for: .readable, token: 0)
@@ -22,6 +25,7 @@ final class FetchWaker: Sendable {
                 if wanted.contains(nil) { return }
                 // One of a run of requests for a partition is enough.
                 for at in Set(wanted.compactMap(\.self)).sorted() {
+                    if isStopping.flag.load(ordering: .relaxed) { return }
                     var (low, high): (Int64, Int64) = (0, 0)
                     rd_kafka_query_watermark_offsets(owner.pointer, at.topic, at.partition, &low, &high, Self.answerMilliseconds)
                 }
@@ -34,6 +38,7 @@ final class FetchWaker: Sendable {
 
     /// Waits until nothing is asked any more.
     func stop() {
+        isStopping.flag.store(true, ordering: .relaxed)
         inbox.send(nil)
         thread.join()
     }

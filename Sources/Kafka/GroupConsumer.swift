@@ -137,7 +137,9 @@ public final class GroupConsumer {
     public func assign(_ partitions: [PartitionOffset], numbering: (Int) -> UInt32) throws(KafkaError) -> [PartitionQueue] {
         let waker = waker ?? FetchWaker(owner)
         self.waker = waker
-        let queues = partitions.enumerated().map { PartitionQueue(owner, $1.at, wakeUp: pipe.write, payload: numbering($0), prefetchBytes, waker) }
+        let queues = partitions.enumerated().map {
+            PartitionQueue(owner, $1.at, wakeUp: pipe.write, payload: numbering($0), prefetchBytes, waker)
+        }
         let list = PartitionList.make(partitions) { $0 ?? Int64(RD_KAFKA_OFFSET_BEGINNING) }
         defer { rd_kafka_topic_partition_list_destroy(list) }
         let error = rd_kafka_assign(handle, list)

@@ -90,6 +90,7 @@ final class DeliveryLane {
         addresses = configuration.urlRules.addresses
         var transportConfiguration = TransportConfiguration(addresses: addresses)
         transportConfiguration.inFlightLimit = settings.inFlightLimit
+        transportConfiguration.idlePool = max(transportConfiguration.idlePool, settings.inFlightLimit / 4)
         transportConfiguration.caBundlePath = configuration.caBundlePath
         transportConfiguration.extraAuthoritiesPath = configuration.extraAuthoritiesPath
         transportConfiguration.proxy = configuration.egressProxy

@@ -62,7 +62,7 @@ extension DeliveryLane {
     }
 
     private func keep(
-        _ token: RecordToken, _ headers: DeliveryHeaders, _ body: any BodyBytes,
+        _ token: RecordToken, _ headers: consuming DeliveryHeaders, _ body: any BodyBytes,
         poison: (reason: String, headers: [(name: String, value: [UInt8])])? = nil
     ) {
         while items.count <= Int(token.slot) { items.append(nil) }

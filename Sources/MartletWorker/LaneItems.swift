@@ -45,9 +45,10 @@ final class LaneItem {
     private(set) lazy var messageID = headers.messageID
 
     init(
-        token: RecordToken, headers: DeliveryHeaders, body: any BodyBytes,
+        token: RecordToken, headers: consuming DeliveryHeaders, body: any BodyBytes,
         poison: (reason: String, headers: [(name: String, value: [UInt8])])?
     ) {
-        (self.token, self.headers, self.body, self.poison) = (token, headers, body, poison)
+        self.headers = headers
+        (self.token, self.body, self.poison) = (token, body, poison)
     }
 }

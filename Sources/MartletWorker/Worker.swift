@@ -68,6 +68,7 @@ public final class Worker: Sendable {
                 "name": .string(configuration.name), "roles": .string(configuration.roles.map(\.rawValue).sorted().joined(separator: ",")),
                 "lanes": .integer(laneInboxes.count), "partitions": .integer(configuration.partitions),
             ])
+        ProcessUsage.raiseDescriptorLimit()
         registry.start()
         // Nobody joins a group before the registry is read to its end.
         while !registry.isReady, !isDraining { _ = WakeUp.sleep(milliseconds: 10) }

@@ -69,6 +69,17 @@ import Testing
         #expect(results[1].timings.connect == nil)
     }
 
+    /// The policy changes while the connection is being made: nothing is sent.
+    @Test(arguments: Kind.allCases) func aPolicyThatChangesMeanwhile(_ kind: Kind) throws {
+        let server = RawServer([Array("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".utf8)])
+        defer { server.stop() }
+        let result = try TransportConformanceTests.send(
+            kind, ["http://127.0.0.1:\(server.port)/"], addresses: Self.loopback,
+            whileWaiting: { $0.setAddressPolicy(AddressPolicy()) })[0]
+        #expect(result.error?.kind == .refusedAddress && result.status == nil, "\(result)")
+        #expect(server.heads.load(ordering: .relaxed) == 0)
+    }
+
     /// Spellings of the loopback address, put past the registration: each is refused, or is no host at all.
     @Test(
         arguments: Kind.allCases,

@@ -95,6 +95,7 @@ import Testing
             switch name.split(separator: ".").first {
             case "refused": ["127.0.0.3", "127.0.0.1"]
             case "silent": ["127.0.0.2", "127.0.0.1"]
+            case "many": (10...17).map { "127.0.0.\($0)" } + ["127.0.0.1"]
             default: ["127.0.0.3"]
             }
         }
@@ -110,6 +111,8 @@ import Testing
             silentFirst.status == 200 && silentFirst.timings.connect ?? 0 >= 250_000 && silentFirst.timings.total < 900_000,
             "\(silentFirst)")
         #expect(try send("gone").error?.kind == .connect)
+        // Eight are tried, whatever a name has.
+        #expect(try send("many").error?.kind == .connect)
         func address(_ text: String) throws -> IPAddress { try #require(IPAddress(text)) }
         #expect(
             DirectTransport.alternating([

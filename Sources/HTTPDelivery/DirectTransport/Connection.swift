@@ -19,9 +19,11 @@ final class Exchange {
     var lastError = ""
     /// When the transport looks at it next, while it has no connection.
     var armed = Int64.max
+    /// Since when it has no connection.
+    var waitingSince: Int64
 
     init(_ request: HTTPRequest, nowMicroseconds now: Int64) {
-        (self.request, startedMicroseconds) = (request, now)
+        (self.request, startedMicroseconds, waitingSince) = (request, now, now)
         head = request.target.head(request.headers, bodyBytes: request.body.bytes.count)
     }
 
@@ -29,7 +31,7 @@ final class Exchange {
 
     /// Of the phase before a connection stands.
     var waitDeadline: Int64 {
-        if attempts.isEmpty { return min(deadline, startedMicroseconds + Int64(Resolver.lookupTimeoutMilliseconds) * 1_000) }
+        if attempts.isEmpty { return min(deadline, waitingSince + Int64(Resolver.lookupTimeoutMilliseconds) * 1_000) }
         return min(deadline, connectDeadline, addresses.isEmpty ? .max : nextTry)
     }
 }
@@ -40,7 +42,7 @@ final class Connection {
 
     let fd: Int32
     /// Tells it from others that had its number.
-    let generation: UInt8
+    let generation: UInt16
     let origin: Origin
     let address: IPAddress
     let openedMicroseconds: Int64
@@ -58,13 +60,14 @@ final class Connection {
     /// When the transport looks at it next.
     var armed = Int64.max
 
-    init(_ fd: Int32, generation: UInt8, _ origin: Origin, _ address: IPAddress, policyNumber: Int, nowMicroseconds: Int64) {
+    init(_ fd: Int32, generation: UInt16, _ origin: Origin, _ address: IPAddress, policyNumber: Int, nowMicroseconds: Int64) {
         (self.fd, self.generation, self.origin, self.address) = (fd, generation, origin, address)
         (self.policyNumber, openedMicroseconds) = (policyNumber, nowMicroseconds)
     }
 
     func begin(_ exchange: Exchange) {
         self.exchange = exchange
+        bytesBefore = tls?.bytesRead ?? 0
         reader = ResponseReader(excerptBytes: exchange.request.excerptBytes)
         sent = 0
     }
@@ -73,6 +76,11 @@ final class Connection {
         guard let exchange else { return true }
         return sent >= exchange.head.count + exchange.request.body.bytes.count
     }
+
+    private var bytesBefore = 0
+    /// More came over TLS, since the last request began, than any response that is read has.
+    var isFlooded: Bool { (tls?.bytesRead ?? 0) - bytesBefore > Self.wireBytes }
+    private static let wireBytes = 2 << 20
 
     enum Answer {
         case bytes(Int)

@@ -12,6 +12,9 @@ final class DirectTransport: HTTPTransport {
     static let lifeMicroseconds: Int64 = 300_000_000
     static let idleMicroseconds: Int64 = 90_000_000
     static let nextAddressMicroseconds: Int64 = 250_000
+    /// Addresses of a name that are tried, and at once.
+    static let addressLimit = 8
+    static let attemptLimit = 3
     private static let bufferBytes = 16_640
 
     private let loop: EventLoop
@@ -24,7 +27,7 @@ final class DirectTransport: HTTPTransport {
 
     private var connections: [Connection?] = []
     private var connectionCount = 0
-    private var generation: UInt8 = 0
+    private var generation: UInt16 = 0
     private var pool = ConnectionPool()
     /// Of which no byte is written yet.
     private var waiting: [UInt64: Exchange] = [:]
@@ -47,7 +50,13 @@ final class DirectTransport: HTTPTransport {
     /// OpenSSL writes without MSG_NOSIGNAL.
     private static let isPipeIgnored: Void = martlet_ignore_sigpipe()
 
-    deinit { for case let connection? in connections { Glibc.close(connection.fd) } }
+    deinit {
+        for case let connection? in connections {
+            connection.exchange?.attempts = []
+            connection.exchange = nil
+            Glibc.close(connection.fd)
+        }
+    }
 
     func setAddressPolicy(_ policy: AddressPolicy) {
         self.policy = policy
@@ -69,6 +78,7 @@ final class DirectTransport: HTTPTransport {
     }
 
     private func wait(_ exchange: Exchange) {
+        exchange.waitingSince = now
         waiting[exchange.request.token] = exchange
         switch exchange.request.target.url.host {
         case .address(let address): connect(exchange, [address])
@@ -89,7 +99,7 @@ final class DirectTransport: HTTPTransport {
     /// Every address must be allowed: one refused address refuses the name.
     private func connect(_ exchange: Exchange, _ addresses: [IPAddress]) {
         if let refused = addresses.first(where: { !policy.allows($0) }) { return refuse(exchange, refused) }
-        exchange.addresses = Self.alternating(addresses)[...]
+        exchange.addresses = Self.alternating(addresses).prefix(Self.addressLimit)
         exchange.connectDeadline = now + exchange.request.timeouts.connectMilliseconds * 1_000
         tryNextAddress(exchange)
     }
@@ -128,6 +138,7 @@ final class DirectTransport: HTTPTransport {
             let connection = Connection(
                 fd, generation: generation, target.origin, address, policyNumber: policyNumber, nowMicroseconds: now)
             connection.exchange = exchange
+            if exchange.attempts.count >= Self.attemptLimit { drop(exchange.attempts.removeFirst()) }
             exchange.attempts.append(connection)
             while connections.count <= Int(fd) { connections.append(nil) }
             connections[Int(fd)] = connection
@@ -140,14 +151,14 @@ final class DirectTransport: HTTPTransport {
     }
 
     private func token(_ connection: Connection) -> UInt64 {
-        tokens + UInt64(connection.generation) << 24 + UInt64(truncatingIfNeeded: connection.fd)
+        tokens + UInt64(connection.generation & 0xfff) << 20 + UInt64(truncatingIfNeeded: connection.fd)
     }
 
     /// nil: it is gone, whatever has its number now.
     private func connection(_ token: UInt64) -> Connection? {
-        let number = Int((token - tokens) & 0xff_ffff)
+        let number = Int((token - tokens) & 0xf_ffff)
         guard number < connections.count, let connection = connections[number] else { return nil }
-        return connection.generation == UInt8(truncatingIfNeeded: (token - tokens) >> 24) ? connection : nil
+        return UInt64(connection.generation & 0xfff) == (token - tokens) >> 20 ? connection : nil
     }
 
     /// Idle connections give way.
@@ -161,17 +172,22 @@ final class DirectTransport: HTTPTransport {
 
     private func takeKept(_ origin: Origin) -> Connection? {
         while let number = pool.take(origin), let connection = connections[number] {
-            if connection.policyNumber != policyNumber {
-                guard policy.allows(connection.address) else {
-                    close(number)
-                    continue
-                }
-                connection.policyNumber = policyNumber
+            guard isStillAllowed(connection) else {
+                close(number)
+                continue
             }
             if now - connection.openedMicroseconds < Self.lifeMicroseconds { return connection }
             close(number)
         }
         return nil
+    }
+
+    /// The policy may have changed since it was dialled, or used last.
+    private func isStillAllowed(_ connection: Connection) -> Bool {
+        guard connection.policyNumber != policyNumber else { return true }
+        guard policy.allows(connection.address) else { return false }
+        connection.policyNumber = policyNumber
+        return true
     }
 
     private func begin(_ exchange: Exchange, on connection: Connection) {
@@ -191,7 +207,9 @@ final class DirectTransport: HTTPTransport {
         Glibc.close(connection.fd)
     }
 
-    private func drop(_ connection: Connection) { close(Int(connection.fd), politely: false) }
+    private func drop(_ connection: Connection) {
+        if connections[Int(connection.fd)] === connection { close(Int(connection.fd), politely: false) }
+    }
 
     private func dropAttempts(_ exchange: Exchange, but kept: Connection? = nil) {
         let attempts = exchange.attempts
@@ -222,6 +240,7 @@ final class DirectTransport: HTTPTransport {
             drop(connection)
             return exchange.attempts.isEmpty || exchange.addresses.isEmpty == false ? tryNextAddress(exchange) : ()
         }
+        guard isStillAllowed(connection) else { return refuse(exchange, connection.address) }
         // The first one wins.
         dropAttempts(exchange, but: connection)
         exchange.attempts = [connection]
@@ -252,10 +271,13 @@ final class DirectTransport: HTTPTransport {
     }
 
     private func opened(_ connection: Connection, _ exchange: Exchange) {
+        guard isStillAllowed(connection) else { return refuse(exchange, connection.address) }
         waiting[exchange.request.token] = nil
         exchange.attempts = []
         connection.phase = .open
         begin(exchange, on: connection)
+        // What came with the end of the handshake lies in OpenSSL, and no event tells of it.
+        if connection.exchange === exchange, connection.tls?.hasPending == true { read(connection) }
     }
 
     private func watch(_ connection: Connection, _ interest: EventLoop.Interest) {
@@ -291,10 +313,13 @@ final class DirectTransport: HTTPTransport {
                 if !connection.reader.hasBegun { exchange.timings.firstByte = now - exchange.startedMicroseconds }
                 switch connection.reader.read(buffer.span.extracting(0..<count)) {
                 case .more: if connection.tls == nil, count < Self.bufferBytes { return }
-                case .complete: return complete(connection, exchange)
+                // A full buffer: perhaps there is more than the response.
+                case .complete: return complete(connection, exchange, isAll: count < Self.bufferBytes)
                 case .failed(let kind, let text): return fail(exchange, connection, kind, text)
                 }
-            case .wantsRead: return
+            case .wantsRead where connection.isFlooded:
+                return fail(exchange, connection, .tooLarge, "too much came over TLS that is no response")
+            case .wantsRead: return watch(connection, connection.isAllSent ? .readable : connection.interest)
             case .wantsWrite: return watch(connection, [.readable, .writable])
             case .ended:
                 if !connection.reader.hasBegun, exchange.isOnKept { return startAgain(connection, exchange) }
@@ -308,7 +333,7 @@ final class DirectTransport: HTTPTransport {
     }
 
     private func broken(_ connection: Connection, _ exchange: Exchange, _ kind: ErrorClass, _ text: String) {
-        if kind == .reset, !connection.reader.hasBegun, exchange.isOnKept { return startAgain(connection, exchange) }
+        if !connection.reader.hasBegun, exchange.isOnKept { return startAgain(connection, exchange) }
         fail(exchange, connection, kind, text)
     }
 
@@ -320,14 +345,15 @@ final class DirectTransport: HTTPTransport {
         wait(exchange)
     }
 
-    private func complete(_ connection: Connection, _ exchange: Exchange) {
+    private func complete(_ connection: Connection, _ exchange: Exchange, isAll: Bool = true) {
         let reader = connection.reader
         let isKept =
-            reader.mayKeep && connection.isAllSent && connection.tls?.hasPending != true
+            reader.mayKeep && isAll && connection.isAllSent && connection.tls?.hasPending != true
             && now - connection.openedMicroseconds < Self.lifeMicroseconds
         connection.exchange = nil
         if isKept {
             pool.put(Int(connection.fd), connection.origin, nowMicroseconds: now)
+            while pool.count > configuration.idlePool, let oldest = pool.longestIdle?.connection { close(oldest) }
         } else {
             close(Int(connection.fd))
         }
@@ -342,7 +368,7 @@ final class DirectTransport: HTTPTransport {
 
     /// Nobody asked: what comes now closes the connection, TLS's own messages aside.
     private func idle(_ connection: Connection) {
-        if connection.tls != nil, case .wantsRead = connection.read(&buffer) { return }
+        if connection.tls != nil, case .wantsRead = connection.read(&buffer), !connection.isFlooded { return }
         close(Int(connection.fd))
     }
 

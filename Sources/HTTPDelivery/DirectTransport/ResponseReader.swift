@@ -7,7 +7,7 @@
 /// | response | read as |
 /// |---|---|
 /// | `1xx` but 101 | skipped, within the bound of all header bytes |
-/// | 204, 304 | no body |
+/// | 204, 304 | no body; one that announces a body all the same: not used again |
 /// | `Transfer-Encoding: chunked` | chunks; beside `Content-Length`, or in HTTP/1.0: not used again |
 /// | any other, or a second `Transfer-Encoding` | protocol error |
 /// | one `Content-Length` of digits | so many bytes; the same twice: not used again; another: protocol error |
@@ -222,8 +222,8 @@ public struct ResponseReader: Sendable {
         while colon < line.count, line[colon] != UInt8(ascii: ":") { colon += 1 }
         var end = colon
         while end > 0, line[end - 1] == 0x20 || line[end - 1] == 0x09 { end -= 1 }
-        // No colon, or spaces before it: something else might read a header here.
-        let isOdd = colon == line.count || end != colon || end == 0
+        // No colon, spaces before it, or a name that is no token: something else might read a header here.
+        let isOdd = colon == line.count || end != colon || end == 0 || !Self.isToken(line, end)
         if isOdd { mayKeep = false }
         isFoldable = true
         switch end {
@@ -246,6 +246,18 @@ public struct ResponseReader: Sendable {
         for index in 0..<end where lower(line[index]) != name[index] { return false }
         return true
     }
+
+    /// RFC 9110, 5.6.2.
+    private static func isToken(_ line: Span<UInt8>, _ end: Int) -> Bool {
+        for index in 0..<end {
+            let byte = line[index]
+            if lower(byte) &- 97 < 26 || byte &- 48 < 10 || byte == UInt8(ascii: "-") { continue }
+            guard byte > 0x20, byte < 0x7f, !delimiters.contains(byte) else { return false }
+        }
+        return true
+    }
+
+    private static let delimiters = Array("\"(),/:;<=>?@[\\]{}".utf8)
 
     private static func lower(_ byte: UInt8) -> UInt8 { byte &- 65 < 26 ? byte | 0x20 : byte }
 
@@ -309,6 +321,8 @@ public struct ResponseReader: Sendable {
         status = code
         if wantsClose || isOldVersion && !wantsKeepAlive { mayKeep = false }
         if code == 204 || code == 304 {
+            // If it has one all the same, it would be taken for the beginning of the next response.
+            if isChunked || length ?? 0 > 0 { mayKeep = false }
             phase = .over
             return .complete
         }
@@ -336,6 +350,9 @@ public struct ResponseReader: Sendable {
             let digit = byte &- 48 < 10 ? Int(byte - 48) : byte &- 97 < 6 ? Int(byte - 87) : -1
             guard digit >= 0 else {
                 guard byte == UInt8(ascii: ";") || byte == 0x20 || byte == 0x09 else { return Self.badChunk }
+                var rest = index
+                while rest < line.count, line[rest] == 0x20 || line[rest] == 0x09 { rest += 1 }
+                if rest < line.count, line[rest] != UInt8(ascii: ";") { mayKeep = false }
                 break
             }
             digits += 1

@@ -6,12 +6,13 @@ final class TLSContexts {
     struct Unusable: Error { var text: String }
 
     private let trust: TrustStores
-    private var contexts: [ObjectIdentifier?: (identity: TLSIdentity?, context: OpaquePointer)] = [:]
+    private var contexts: [UInt64?: (identity: TLSIdentity?, context: OpaquePointer)] = [:]
     private var sessions: [Origin: [OpaquePointer]] = [:]
     private var sessionCount = 0
     private static let contextLimit = 1_000
-    private static let sessionsPerOrigin = 2
-    private static let sessionLimit = 4_096
+    private static let sessionsPerOrigin = 64
+    private static let sessionLimit = 512
+    private static let ticketBytes = 4_096
 
     init(_ trust: TrustStores) { self.trust = trust }
 
@@ -25,6 +26,7 @@ final class TLSContexts {
         guard let ssl = SSL_new(try context(identity)) else { throw Unusable(text: "TLS: out of memory") }
         let stream = TLSStream(ssl, origin, self)
         SSL_set_fd(ssl, fd)
+        martlet_tls_watch_reads(ssl)
         switch url.host {
         case .name(let name):
             martlet_tls_set_server_name(ssl, name)
@@ -43,14 +45,15 @@ final class TLSContexts {
     }
 
     private func context(_ identity: TLSIdentity?) throws(Unusable) -> OpaquePointer {
-        let key = identity.map(ObjectIdentifier.init)
+        let key = identity?.number
         if let known = contexts[key] { return known.context }
         if contexts.count >= Self.contextLimit {
             // Streams that use one hold it themselves.
             for entry in contexts.values { SSL_CTX_free(entry.context) }
             contexts = [:]
+            dropSessions()
         }
-        guard let context = martlet_tls_client(), let store = trust.storeOfAll(for: identity) else {
+        guard let store = trust.storeOfAll(for: identity), let context = martlet_tls_client() else {
             throw Unusable(text: "TLS: out of memory")
         }
         SSL_CTX_set1_cert_store(context, store)
@@ -93,8 +96,16 @@ final class TLSContexts {
         return session
     }
 
-    /// Takes over the reference when it says yes.
-    fileprivate func keep(_ session: OpaquePointer, _ origin: Origin) {
+    private func dropSessions() {
+        for session in sessions.values.joined() { SSL_SESSION_free(session) }
+        (sessions, sessionCount) = ([:], 0)
+    }
+
+    /// Takes over the reference when it says yes: tickets are as large as the peer likes.
+    fileprivate func keep(_ session: OpaquePointer, _ origin: Origin) -> Bool {
+        var (ticket, size): (UnsafePointer<UInt8>?, Int) = (nil, 0)
+        SSL_SESSION_get0_ticket(session, &ticket, &size)
+        guard size <= Self.ticketBytes else { return false }
         if sessionCount >= Self.sessionLimit, let other = sessions.keys.first {
             let dropped = sessions.removeValue(forKey: other) ?? []
             sessionCount -= dropped.count
@@ -106,6 +117,7 @@ final class TLSContexts {
             SSL_SESSION_free(oldest)
             sessionCount -= 1
         }
+        return true
     }
 }
 
@@ -122,6 +134,10 @@ final class TLSStream {
     private let origin: Origin
     private weak var contexts: TLSContexts?
     private static let recordBytes = 16_384
+    /// Off the wire, in one call.
+    private static let callBytes = 65_536
+    /// Off the wire, since the handshake began.
+    private(set) var bytesRead = 0
 
     fileprivate init(_ ssl: OpaquePointer, _ origin: Origin, _ contexts: TLSContexts) {
         (self.ssl, self.origin, self.contexts) = (ssl, origin, contexts)
@@ -135,22 +151,25 @@ final class TLSStream {
     }
 
     fileprivate func keep(_ session: OpaquePointer) -> Bool {
-        guard let contexts else { return false }
-        contexts.keep(session, origin)
-        return true
+        contexts?.keep(session, origin) ?? false
     }
 
     /// `bytes(0)`: done.
     func handshake() -> Answer {
-        ERR_clear_error()
-        let result = SSL_do_handshake(ssl)
+        let result = budgeted { SSL_do_handshake(ssl) }
         return result == 1 ? .bytes(0) : failure(result)
+    }
+
+    private func budgeted(_ call: () -> Int32) -> Int32 {
+        ERR_clear_error()
+        martlet_tls_set_budget(ssl, Self.callBytes)
+        defer { bytesRead += Self.callBytes - martlet_tls_budget_left(ssl) }
+        return call()
     }
 
     /// Bytes of the stream that came, if need be after others that are no one's but TLS's.
     func read(_ buffer: inout [UInt8]) -> Answer {
-        ERR_clear_error()
-        let count = buffer.withUnsafeMutableBytes { SSL_read(ssl, $0.baseAddress, Int32($0.count)) }
+        let count = budgeted { buffer.withUnsafeMutableBytes { SSL_read(ssl, $0.baseAddress, Int32($0.count)) } }
         return count > 0 ? .bytes(Int(count)) : failure(count)
     }
 

@@ -12,7 +12,7 @@ public struct EventReplay: Sendable {
 
         /// The same for the same replay: what its transactional id and its offsets are kept under.
         public func job(endpointID: String) -> String {
-            Identifiers.hash([endpointID, String(since), until.map { String($0) } ?? ""] + types.map(\.description).sorted())
+            Identifiers.hash("", [endpointID, String(since), until.map { String($0) } ?? ""] + types.map(\.description).sorted())
         }
     }
 

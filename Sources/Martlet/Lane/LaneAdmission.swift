@@ -48,9 +48,9 @@ extension LaneStateMachine {
         records[Int(token.slot)]?.endpoint = slot
         if isOrdered(record, slot) { return queueOrdered(token, slot) }
         records[Int(token.slot)]?.isOrdered = false
-        if let end = verdictWithoutAttempt(record, endpoints[slot]) { return move(token, .dead(end, attempts: record.facts.attempts)) }
+        if let end = verdictWithoutAttempt(record, slot) { return move(token, .dead(end, attempts: record.facts.attempts)) }
         // Behind more than its rate lets start in time: it would only fill memory.
-        if let start = limitedStart(endpoints[slot]), start - now.monotonic > settings.residencyLimitMilliseconds {
+        if let start = limitedStart(slot), start - now.monotonic > settings.residencyLimitMilliseconds {
             return deferDelivery(token, until: start)
         }
         queue(token, slot, key: record.facts.ageFromMilliseconds, isFirst: record.facts.attempts == 0 && !endpoints[slot].isOrdered)
@@ -58,9 +58,9 @@ extension LaneStateMachine {
     }
 
     /// When its rate lets one more start than those that wait already; nil: it has no rate, or nothing waits.
-    private func limitedStart(_ endpoint: LaneEndpoint) -> Int64? {
-        guard endpoint.waiting > 0, let limiter = endpoint.limiter else { return nil }
-        return limiter.earliestStartMilliseconds(now: now.monotonic, behind: endpoint.waiting)
+    private func limitedStart(_ slot: Int) -> Int64? {
+        guard endpoints[slot].waiting > 0, let limiter = endpoints[slot].limiter else { return nil }
+        return limiter.earliestStartMilliseconds(now: now.monotonic, behind: endpoints[slot].waiting)
     }
 
     /// Unknown is not deleted: only a view that was complete after the record was read may say so. What waits for that holds back the later
@@ -90,10 +90,10 @@ extension LaneStateMachine {
     }
 
     /// Why a due delivery ends without another attempt; nil: it may be tried.
-    func verdictWithoutAttempt(_ record: LaneRecord, _ endpoint: LaneEndpoint) -> DeadReason? {
-        guard let entry = endpoint.entry else { return .endpointDeleted }
+    func verdictWithoutAttempt(_ record: LaneRecord, _ slot: Int) -> DeadReason? {
+        guard let entry = endpoints[slot].entry else { return .endpointDeleted }
         guard let prepared = entry.prepared else { return .parked }
-        if endpoint.isParked, !has(.startForADisabledEndpoint) { return .parked }
+        if endpoints[slot].isParked, !has(.startForADisabledEndpoint) { return .parked }
         if prepared.target == nil || prepared.refusal != nil { return .refused }
         let expiry = record.facts.ageFromMilliseconds + prepared.endpoint.maxAgeMilliseconds
         // What was deferred to its very expiry is tried once, if it is admitted then.
@@ -167,10 +167,10 @@ extension LaneStateMachine {
     }
 
     /// The earliest start that breaker and limiter allow, monotonic; nil: not before a probe has ended.
-    func earliestStart(_ endpoint: LaneEndpoint) -> Int64? {
-        if has(.twoProbes), endpoint.breaker.isHalfOpen { return now.monotonic }
-        guard let breaker = endpoint.breaker.earliestStart(now: now.monotonic) else { return nil }
-        return max(breaker, endpoint.limiter?.earliestStartMilliseconds(now: now.monotonic) ?? breaker)
+    func earliestStart(_ slot: Int) -> Int64? {
+        if has(.twoProbes), endpoints[slot].breaker.isHalfOpen { return now.monotonic }
+        guard let breaker = endpoints[slot].breaker.earliestStart(now: now.monotonic) else { return nil }
+        return max(breaker, endpoints[slot].limiter?.earliestStartMilliseconds(now: now.monotonic) ?? breaker)
     }
 
     /// Deals with one delivery of the endpoint; false when it has none that may start now.
@@ -193,7 +193,7 @@ extension LaneStateMachine {
         guard endpoints[slot].inFlight == 0 || endpoints[slot].inFlightBytes < settings.memoryLimitBytes / LaneSettings.share else {
             return false
         }
-        guard let earliest = earliestStart(endpoints[slot]) else { return false }
+        guard let earliest = earliestStart(slot) else { return false }
         guard earliest <= now.monotonic else {
             if has(.spendAnAttemptWhileOpen), endpoints[slot].breaker.earliestStart(now: now.monotonic) ?? 0 > now.monotonic {
                 spendAll(slot)

@@ -61,7 +61,7 @@ extension LaneStateMachine {
                 _ = endpoints[slot].first.popFirst()
                 continue
             }
-            guard let end = verdictWithoutAttempt(record, endpoints[slot]) else { return false }
+            guard let end = verdictWithoutAttempt(record, slot) else { return false }
             _ = endpoints[slot].first.popFirst()
             countWaiting(slot, -1, record.facts.bytes)
             endpoints[slot].head = waiter.token
@@ -125,7 +125,7 @@ extension LaneStateMachine {
         let (slot, stream, hash) = (record.endpoint, record.stream, endpoints[record.endpoint].hash)
         // Of an earlier ownership, and not met again yet: it will be, and tried again then.
         let isOrphan = orphans[stream]?[record.offset] == token
-        guard streams[stream] != nil, !record.isDetached, !isOrphan else { return free(token) }
+        guard streams.has(stream), !record.isDetached, !isOrphan else { return free(token) }
         guard hold(slot, until: due) else {
             records[Int(token.slot)]?.facts.attempts = attempts
             records[Int(token.slot)]?.facts.dueMilliseconds = due
@@ -268,7 +268,7 @@ extension LaneStateMachine {
 
     /// Milliseconds until breaker and limiter may let it start, when that is beyond what memory may wait; nil: go on.
     private func waitOfHeld(_ slot: Int) -> Int64? {
-        guard let earliest = earliestStart(endpoints[slot]) else { return 1_000 }
+        guard let earliest = earliestStart(slot) else { return 1_000 }
         let wait = earliest - now.monotonic
         return wait > settings.residencyLimitMilliseconds ? wait : nil
     }

@@ -96,7 +96,7 @@ extension LaneStateMachine {
 
     /// An attempt's successor, if its partition is (still, or again) ours; else whoever owns it delivers again.
     private mutating func takeOver(_ token: RecordToken, _ successor: Successor) {
-        guard let record = record(token), streams[record.stream] != nil, !record.isDetached else { return free(token) }
+        guard let record = record(token), streams.has(record.stream), !record.isDetached else { return free(token) }
         move(token, successor)
     }
 
@@ -128,7 +128,7 @@ extension LaneStateMachine {
             move(token, .dead(.oversize, attempts: attempts ?? record.facts.attempts))
         case .refused, .transient:
             counters.produceFailures += 1
-            guard streams[record.stream] != nil else { return free(token) }
+            guard streams.has(record.stream) else { return free(token) }
             if has(.giveUpOnTransientProduce) { return complete(token) }
             guard !record.isUnproduced else { return }
             records[Int(token.slot)]?.isUnproduced = true
@@ -145,7 +145,7 @@ extension LaneStateMachine {
             guard let record = record(token), record.phase == .moving, let successor = record.successor else { continue }
             records[Int(token.slot)]?.isUnproduced = false
             // Whoever owns its partition by now reads it again.
-            guard streams[record.stream] != nil else {
+            guard streams.has(record.stream) else {
                 free(token)
                 continue
             }

@@ -60,7 +60,7 @@ extension LaneStateMachine {
     }
 
     private mutating func spill(_ token: RecordToken, _ record: LaneRecord) {
-        let earliest = earliestStart(endpoints[record.endpoint]) ?? now.monotonic
+        let earliest = earliestStart(record.endpoint) ?? now.monotonic
         if record.isOrdered {
             if !hold(record.endpoint, until: now.wall + earliest - now.monotonic) { wakeLater(record.endpoint) }
         } else {

@@ -148,7 +148,7 @@ extension LaneStateMachine {
                 "\($0.stream.topic)/\($0.stream.partition)/\($0.offset) \($0.facts.endpointID) \($0.phase)\($0.isCovered ? " covered" : "")"
             }
         }
-        let holds = streams.keys.sorted().flatMap { stream in (streams[stream]?.holds ?? [:]).values.map { "\(stream.partition): \($0)" } }
+        let holds = streams.keys.flatMap { stream in (streams[stream]?.holds ?? [:]).values.map { "\(stream.partition): \($0)" } }
         let waiting = endpointSlots.keys.sorted().compactMap { id in endpointSlots[id].map { endpoints[$0] } }.map {
             "\($0.id): \($0.waiting) wait, \($0.inFlight) in flight, \($0.breaker.state)\($0.isOrdered ? ", ordered" : "")\($0.isParked ? ", parked" : "")"
         }

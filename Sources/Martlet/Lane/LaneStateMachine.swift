@@ -13,7 +13,7 @@ public struct LaneStateMachine: ~Copyable {
     var records: [LaneRecord?] = []
     var generations: [UInt32] = []
     var freeSlots: [UInt32] = []
-    var streams: [StreamID: LaneStream] = [:]
+    var streams = StreamTable<LaneStream>()
     var endpoints: [LaneEndpoint] = []
     var endpointSlots: [String: Int] = [:]
     var freeEndpoints: [Int] = []
@@ -182,7 +182,7 @@ public struct LaneStateMachine: ~Copyable {
         if record.isCovered { coveredBytes -= record.facts.bytes }
         if isOrphan {
             orphans[record.stream]?[record.offset] = nil
-        } else if !record.isDetached, streams[record.stream] != nil {
+        } else if !record.isDetached, streams.has(record.stream) {
             count(record, -1)
             if record.isCovered { coveredLeaves(record) }
         }

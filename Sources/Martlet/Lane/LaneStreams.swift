@@ -44,7 +44,7 @@ extension LaneStateMachine {
 
     public func isRestoring(_ partition: Int32) -> Bool { restoring.contains(partition) }
 
-    public var ownedStreams: [StreamID] { streams.keys.sorted() }
+    public var ownedStreams: [StreamID] { streams.keys }
     public func owns(_ stream: StreamID) -> Bool { streams[stream].map { !$0.isRevoking } ?? false }
 
     /// The log begins above, or ends below, where reading should have gone on: it goes on at `offset`, whatever was remembered. Returns how
@@ -129,7 +129,7 @@ extension LaneStateMachine {
     /// A record was read. nil: it needs no work here (done before, or still in flight from an earlier ownership).
     /// `appendWall`: the broker's time of the append.
     public mutating func received(_ stream: StreamID, offset: Int64, appendWall: Int64, _ facts: DeliveryFacts) -> RecordToken? {
-        guard streams[stream] != nil, streams[stream]?.isRevoking == false else { return nil }
+        guard streams.has(stream), streams[stream]?.isRevoking == false else { return nil }
         if streams[stream]?.tracker == nil { streams[stream]?.tracker = OffsetTracker(start: offset) }
         guard streams[stream]?.tracker?.begin(offset) == .fresh else { return nil }
         if streams[stream]?.completedEarly.remove(offset) != nil {
@@ -185,7 +185,7 @@ extension LaneStateMachine {
 
     /// Everything below `offset` has been read.
     public mutating func endReached(_ stream: StreamID, offset: Int64) {
-        guard streams[stream] != nil else { return }
+        guard streams.has(stream) else { return }
         if streams[stream]?.tracker == nil { streams[stream]?.tracker = OffsetTracker(start: offset) }
         if !has(.stopAtAnOffsetGap) { streams[stream]?.tracker?.endReached(offset) }
         if streams[stream]?.holds.isEmpty == false { nextHoldWall = min(nextHoldWall, now.wall) }
@@ -211,7 +211,7 @@ extension LaneStateMachine {
             } else {
                 streams[record.stream]?.tracker?.complete(record.offset)
             }
-        } else if streams[record.stream] != nil {
+        } else if streams.has(record.stream) {
             streams[record.stream]?.completedEarly.insert(record.offset)
         }
         free(token)
@@ -232,7 +232,7 @@ extension LaneStateMachine {
     public mutating func commitsDue() -> [Commit] {
         let renew = now.monotonic - lastRenewalMonotonic >= settings.leaseRenewalMilliseconds || !hasLease
         guard renew || now.monotonic - lastCommitMonotonic >= settings.commitIntervalMilliseconds else { return [] }
-        let due = commits(of: Array(streams.keys), onlyChanged: !renew)
+        let due = commits(of: streams.keys, onlyChanged: !renew)
         lastCommitMonotonic = now.monotonic
         if renew, !due.isEmpty { lastRenewalMonotonic = now.monotonic }
         return due

@@ -22,7 +22,7 @@ public struct OperationalEvent: Sendable, Equatable {
     public var type: String { "martlet.endpoint.\(kind.rawValue)" }
     public var source: String { "/martlet/endpoints/\(endpointID)" }
     /// One per transition: a repetition after a crash carries the same.
-    public var eventID: String { Identifiers.hash(kind.rawValue, endpointID, String(atMilliseconds)) }
+    public var eventID: String { Identifiers.hash("", [kind.rawValue, endpointID, String(atMilliseconds)]) }
 
     /// The event's data.
     public var json: JSONValue {

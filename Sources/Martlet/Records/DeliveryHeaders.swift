@@ -48,7 +48,7 @@ public struct DeliveryHeaders: Sendable, Equatable {
         headers: ((_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Void) -> Void
     ) throws(Malformed) {
         var bad: String?
-        var copy = DeliveryHeaders()
+        self.init()
         headers { nameBytes, value in
             guard let field = Field.named(nameBytes) else { return }
             func text() -> String { String(decoding: value, as: UTF8.self) }
@@ -59,34 +59,33 @@ public struct DeliveryHeaders: Sendable, Equatable {
                 return 0
             }
             switch field {
-            case .deliveryID: copy.deliveryID = text()
-            case .endpointID: copy.endpointID = text()
-            case .attempt: copy.attempt = Int(clamping: number())
-            case .due: copy.dueMilliseconds = number()
-            case .first: copy.firstMilliseconds = number()
-            case .ageFrom: copy.ageFromMilliseconds = number()
-            case .origin: copy.origin = text()
-            case .registryOffset: copy.registryOffset = number()
-            case .rewrites: copy.rewrites = Int(clamping: number())
-            case .lastStatus: copy.lastStatus = Int(clamping: number())
-            case .lastError: copy.lastError = text()
-            case .reason: copy.reason = text()
-            case .replayedFrom: copy.replayedFrom = text()
-            case .eventID: copy.eventID = text()
-            case .source: copy.source = text()
-            case .type: copy.type = text()
-            case .tenant: copy.tenant = text()
-            case .time: copy.time = text()
-            case .subject: copy.subject = text()
-            case .contentType: copy.contentType = text()
-            case .traceParent: copy.traceParent = text()
-            case .traceState: copy.traceState = text()
+            case .deliveryID: self.deliveryID = text()
+            case .endpointID: self.endpointID = text()
+            case .attempt: self.attempt = Int(clamping: number())
+            case .due: self.dueMilliseconds = number()
+            case .first: self.firstMilliseconds = number()
+            case .ageFrom: self.ageFromMilliseconds = number()
+            case .origin: self.origin = text()
+            case .registryOffset: self.registryOffset = number()
+            case .rewrites: self.rewrites = Int(clamping: number())
+            case .lastStatus: self.lastStatus = Int(clamping: number())
+            case .lastError: self.lastError = text()
+            case .reason: self.reason = text()
+            case .replayedFrom: self.replayedFrom = text()
+            case .eventID: self.eventID = text()
+            case .source: self.source = text()
+            case .type: self.type = text()
+            case .tenant: self.tenant = text()
+            case .time: self.time = text()
+            case .subject: self.subject = text()
+            case .contentType: self.contentType = text()
+            case .traceParent: self.traceParent = text()
+            case .traceState: self.traceState = text()
             }
         }
-        if copy.deliveryID.isEmpty { bad = bad ?? "martlet-delivery-id is missing" }
-        if copy.endpointID.isEmpty { bad = bad ?? "martlet-endpoint-id is missing" }
+        if self.deliveryID.isEmpty { bad = bad ?? "martlet-delivery-id is missing" }
+        if self.endpointID.isEmpty { bad = bad ?? "martlet-endpoint-id is missing" }
         if let bad { throw Malformed(description: bad) }
-        self = copy
     }
 
     /// The headers that count, by their names on the wire.

@@ -2,11 +2,13 @@ internal import Cryptography
 
 /// Deterministic ids: a duplicate caused by a crash anywhere carries the same id, and the receiver can drop it.
 public enum Identifiers {
-    /// First 16 bytes of SHA-256 over, for each field, its big-endian u32 length and its UTF-8 bytes; in base32, 26 characters.
-    static func hash(_ fields: String...) -> String { hash(fields) }
-
-    static func hash(_ fields: [String]) -> String {
-        Base32.encode(Array(SHA256.digest(lengthPrefixed(fields))[..<16]))
+    /// `kind`, and the first 16 bytes of SHA-256 over, for each field, its big-endian u32 length and its UTF-8 bytes; in base32, 26 characters.
+    static func hash(_ kind: String, _ fields: [String]) -> String {
+        var out: [UInt8] = []
+        out.reserveCapacity(32)
+        out.append(contentsOf: kind.utf8)
+        Base32.append(SHA256.digest(lengthPrefixed(fields)), count: 16, to: &out)
+        return String(decoding: out, as: UTF8.self)
     }
 
     /// For each field its big-endian u32 length and its UTF-8 bytes.
@@ -22,16 +24,16 @@ public enum Identifiers {
     }
 
     /// The `webhook-id`. `message(tenant: "default", source: "/shop", eventID: "a1")` is `msg_ugl5w4bk2xf6o6ltyd4sngql7u`.
-    public static func message(tenant: String, source: String, eventID: String) -> String { "msg_" + hash(tenant, source, eventID) }
-    public static func delivery(messageID: String, endpointID: String) -> String { "dlv_" + hash(messageID, endpointID) }
+    public static func message(tenant: String, source: String, eventID: String) -> String { hash("msg_", [tenant, source, eventID]) }
+    public static func delivery(messageID: String, endpointID: String) -> String { hash("dlv_", [messageID, endpointID]) }
     public static func poison(topic: String, partition: Int32, offset: Int64) -> String {
-        "poi_" + hash(topic, String(partition), String(offset))
+        hash("poi_", [topic, String(partition), String(offset)])
     }
     /// A new endpoint id: `ep_` and 26 random characters.
     public static func newEndpoint() -> String { "ep_" + Base32.encode(SecureRandom.bytes(16)) }
 
     /// An event id that depends on `parts` alone.
-    public static func event(_ parts: [String]) -> String { "evt_" + hash(parts) }
+    public static func event(_ parts: [String]) -> String { hash("evt_", parts) }
 
     /// An id for an event whose publisher gave none: not repeatable.
     public static func newEventID() -> String { "evt_" + Base32.encode(SecureRandom.bytes(16)) }
