@@ -34,7 +34,7 @@ def usage(pid):
 class Nginx:
     """A receiver that answers 200 at once. `ports`: how many; `tls`: with a certificate for 127.0.0.1 of an authority of its own."""
 
-    def __init__(self, directory, ports=1, tls=None, log=False, keep=True):
+    def __init__(self, directory, ports=1, tls=None, log=False, keep=True, answer="200"):
         self.directory = directory
         os.makedirs(directory, exist_ok=True)
         self.ports, self.log, self.position = [free_port() for _ in range(ports)], os.path.join(directory, "received.log"), 0
@@ -51,7 +51,7 @@ events {{ worker_connections 20000; }}
 http {{
   log_format received '$msec $http_webhook_id'; access_log {self.log + ' received' if log else 'off'}; {temporary}
   keepalive_requests 1000000000; keepalive_timeout {3600 if keep else 0}; client_max_body_size 10m; client_body_buffer_size 128k; {secure}
-  server {{ {listens} location / {{ return 200; }} }}
+  server {{ {listens} location / {{ return {answer}; }} }}
 }}
 """)
         self.process = subprocess.Popen(["nginx", "-c", os.path.join(directory, "nginx.conf"), "-p", directory], stderr=subprocess.DEVNULL)

@@ -1,0 +1,99 @@
+internal import COpenSSL
+
+/// One TLS connection's state over a socket that doesn't block.
+final class TLSStream {
+    enum Answer {
+        case bytes(Int)
+        case wantsRead, wantsWrite
+        case ended
+        case failed(ErrorClass, String)
+    }
+
+    private let ssl: OpaquePointer
+    private let origin: Origin
+    private weak var contexts: TLSContexts?
+    private static let recordBytes = 16_384
+    /// Off the wire, in one call.
+    private static let callBytes = 65_536
+    /// Off the wire, since the handshake began.
+    private(set) var bytesRead = 0
+
+    init(_ ssl: OpaquePointer, _ origin: Origin, _ contexts: TLSContexts) {
+        (self.ssl, self.origin, self.contexts) = (ssl, origin, contexts)
+        SSL_set_ex_data(ssl, 0, Unmanaged.passUnretained(self).toOpaque())
+    }
+
+    deinit { SSL_free(ssl) }
+
+    static func of(_ ssl: OpaquePointer) -> TLSStream? {
+        SSL_get_ex_data(ssl, 0).map { Unmanaged<TLSStream>.fromOpaque($0).takeUnretainedValue() }
+    }
+
+    func keep(_ session: OpaquePointer) -> Bool {
+        contexts?.keep(session, origin) ?? false
+    }
+
+    /// `bytes(0)`: done.
+    func handshake() -> Answer {
+        let result = budgeted { SSL_do_handshake(ssl) }
+        return result == 1 ? .bytes(0) : failure(result)
+    }
+
+    private func budgeted(_ call: () -> Int32) -> Int32 {
+        ERR_clear_error()
+        martlet_tls_set_budget(ssl, Self.callBytes)
+        defer { bytesRead += Self.callBytes - martlet_tls_budget_left(ssl) }
+        return call()
+    }
+
+    /// Bytes of the stream that came, if need be after others that are no one's but TLS's.
+    func read(_ buffer: inout [UInt8]) -> Answer {
+        let count = budgeted { buffer.withUnsafeMutableBytes { SSL_read(ssl, $0.baseAddress, Int32($0.count)) } }
+        return count > 0 ? .bytes(Int(count)) : failure(count)
+    }
+
+    /// Head and body from `offset` of the two together; as many as go into one record. After `wantsRead` or `wantsWrite` it must be called
+    /// with the same arguments. `scratch`: for the record that holds both.
+    func write(_ head: [UInt8], _ body: UnsafeRawBufferPointer, from offset: Int, _ scratch: inout [UInt8]) -> Answer {
+        ERR_clear_error()
+        let count: Int32
+        if offset < head.count {
+            scratch.removeAll(keepingCapacity: true)
+            scratch.append(contentsOf: head[offset...])
+            scratch.append(contentsOf: body.prefix(max(0, Self.recordBytes - scratch.count)))
+            count = scratch.withUnsafeBytes { SSL_write(ssl, $0.baseAddress, Int32($0.count)) }
+        } else {
+            let rest = body[(offset - head.count)...].prefix(Self.recordBytes)
+            count = SSL_write(ssl, UnsafeRawBufferPointer(rebasing: rest).baseAddress, Int32(rest.count))
+        }
+        return count > 0 ? .bytes(Int(count)) : failure(count)
+    }
+
+    /// Whether bytes that have arrived wait to be read.
+    var hasPending: Bool { SSL_has_pending(ssl) == 1 }
+
+    /// Says goodbye, as far as that doesn't block.
+    func close() {
+        ERR_clear_error()
+        SSL_shutdown(ssl)
+        ERR_clear_error()
+    }
+
+    private func failure(_ result: Int32) -> Answer {
+        switch SSL_get_error(ssl, result) {
+        case SSL_ERROR_WANT_READ: return .wantsRead
+        case SSL_ERROR_WANT_WRITE: return .wantsWrite
+        case SSL_ERROR_ZERO_RETURN: return .ended
+        case SSL_ERROR_SYSCALL: return .failed(.reset, "the connection was reset")
+        default:
+            let code = ERR_peek_error()
+            // The stream's end without TLS's own: nothing was promised that could be missing, which the framing tells.
+            if UInt32(truncatingIfNeeded: code & 0x7f_ffff) == UInt32(SSL_R_UNEXPECTED_EOF_WHILE_READING) {
+                return .failed(.reset, "the stream ended without close_notify")
+            }
+            let verdict = SSL_get_verify_result(ssl)
+            let reason = verdict != Int(X509_V_OK) ? X509_verify_cert_error_string(verdict) : ERR_reason_error_string(code)
+            return .failed(.tls, "TLS: " + (reason.map { String(cString: $0) } ?? "the handshake failed"))
+        }
+    }
+}
