@@ -36,10 +36,10 @@ final class FetchWaker: Sendable {
 
     func wake(_ at: TopicPartition) { inbox.send(at) }
 
-    /// Waits until nothing is asked any more.
+    /// Nothing is asked any more. Waits for that, but not for long: with the brokers gone the call outlives its timeout.
     func stop() {
         isStopping.flag.store(true, ordering: .relaxed)
         inbox.send(nil)
-        thread.join()
+        _ = thread.join(upToMilliseconds: 500)
     }
 }

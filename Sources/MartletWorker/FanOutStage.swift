@@ -43,17 +43,26 @@ final class FanOutStage {
     private var topicNames: [String] = []
 
     /// An event whose deliveries aren't all acknowledged: kept, so that one that is refused can be written to the dead-letter topic.
-    private struct Kept {
-        enum Output {
-            case deliveries(FanOut, endpointIDs: [String])
-            case letter(DeadLetter.Letter)
-        }
-        var output: Output
-        var source: (topic: String, partition: Int32, offset: Int64)
-        var bytes: Int
+    private final class Kept {
+        /// nil: `letter` it is.
+        var composer: FanOut?
+        let endpointIDs: [String]
+        let letter: DeadLetter.Letter?
+        let source: (topic: String, partition: Int32, offset: Int64)
+        let bytes: Int
         var unacknowledged: Int
-        /// Of `endpointIDs`, or 1.
-        var count: Int { if case .deliveries(_, let ids) = output { ids.count } else { 1 } }
+
+        init(
+            _ composer: FanOut?, _ endpointIDs: [String], letter: DeadLetter.Letter?,
+            source: (topic: String, partition: Int32, offset: Int64),
+            bytes: Int, unacknowledged: Int
+        ) {
+            (self.composer, self.endpointIDs, self.letter) = (composer, endpointIDs, letter)
+            (self.source, self.bytes, self.unacknowledged) = (source, bytes, unacknowledged)
+        }
+
+        /// Records to be written.
+        var count: Int { letter == nil ? endpointIDs.count : 1 }
     }
     private var kept: [UInt32: Kept] = [:]
     private var keptBytes = 0
@@ -176,7 +185,7 @@ final class FanOutStage {
             let bytes = (event.data?.count ?? 0) * 2 + ids.count * 64
             keep(
                 token,
-                Kept(output: .deliveries(composer, endpointIDs: ids), source: source, bytes: bytes, unacknowledged: ids.count - from),
+                Kept(composer, ids, letter: nil, source: source, bytes: bytes, unacknowledged: ids.count - from),
                 from: from)
         } catch {
             metrics.poison.add()
@@ -189,7 +198,7 @@ final class FanOutStage {
             guard let (token, _) = progress.begin(stream, offset: message.offset, endpointIDs: [""]) else { return }
             let letter = DeadLetter.poison(
                 error.description, headers: message.headers, body: message.value, source: source, nowMilliseconds: wall)
-            keep(token, Kept(output: .letter(letter), source: source, bytes: letter.body?.count ?? 0, unacknowledged: 1), from: 0)
+            keep(token, Kept(nil, [], letter: letter, source: source, bytes: letter.body?.count ?? 0, unacknowledged: 1), from: 0)
         }
     }
 
@@ -224,7 +233,7 @@ final class FanOutStage {
         let record: OutgoingRecord
         if let delivery = delivery(slot, index) {
             record = outgoing(delivery)
-        } else if case .letter(let letter) = kept[slot]?.output {
+        } else if let letter = kept[slot]?.letter {
             record = outgoing(letter)
         } else {
             return true
@@ -242,10 +251,9 @@ final class FanOutStage {
     }
 
     private func delivery(_ slot: UInt32, _ index: Int) -> FanOut.Delivery? {
-        guard case .deliveries(var composer, let ids) = kept[slot]?.output, index < ids.count else { return nil }
-        let made = composer.delivery(to: ids[index], as: registry.entries[ids[index]]?.prepared?.endpoint.bodyFormat ?? .standard)
-        kept[slot]?.output = .deliveries(composer, endpointIDs: ids)
-        return made
+        guard let event = kept[slot], index < event.endpointIDs.count else { return nil }
+        let id = event.endpointIDs[index]
+        return event.composer?.delivery(to: id, as: registry.entries[id]?.prepared?.endpoint.bodyFormat ?? .standard)
     }
 
     private func outgoing(_ delivery: FanOut.Delivery) -> OutgoingRecord {
@@ -270,8 +278,9 @@ final class FanOutStage {
             return
         }
         progress.acknowledged(.init(slot: slot), index: index)
-        kept[slot]?.unacknowledged -= 1
-        if let event = kept[slot], event.unacknowledged == 0 {
+        guard let event = kept[slot] else { return }
+        event.unacknowledged -= 1
+        if event.unacknowledged == 0 {
             keptBytes -= event.bytes
             kept[slot] = nil
         }

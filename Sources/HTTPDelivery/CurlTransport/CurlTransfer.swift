@@ -114,8 +114,9 @@ final class CurlTransfer {
 
     func attach(_ multi: UnsafeMutableRawPointer, _ vetted: [IPAddress], nowMicroseconds: Int64) -> Bool {
         guard let request else { return false }
-        martlet_setopt_pointer(easy, CURLOPT_URL, request.target.url.description)
-        let list = vetted.map { $0.family == .v4 ? "\($0)" : "[\($0)]" }.joined(separator: ",")
+        if lastTarget !== request.target { martlet_setopt_pointer(easy, CURLOPT_URL, request.target.url.description) }
+        lastTarget = request.target
+        var list: String { vetted.map { $0.family == .v4 ? "\($0)" : "[\($0)]" }.joined(separator: ",") }
         if let proxy {
             if proxy.address == nil { resolveList = curl_slist_append(nil, "+\(proxy.host):\(proxy.port):\(list)") }
         } else if case .name(let name) = request.target.url.host {
@@ -124,10 +125,7 @@ final class CurlTransfer {
         }
         setIdentity(request.target.tls)
         martlet_setopt_pointer(easy, CURLOPT_RESOLVE, resolveList)
-        for header in request.headers.list {
-            // An empty value would remove the header; a semicolon sends it empty.
-            headerList = curl_slist_append(headerList, header.value.isEmpty ? "\(header.name);" : "\(header.name): \(header.value)")
-        }
+        appendHeaders(request.headers.bytes)
         headerList = curl_slist_append(headerList, "Expect:")
         if !request.headers.hasAccept {
             headerList = curl_slist_append(headerList, "Accept: */*")
@@ -143,6 +141,24 @@ final class CurlTransfer {
         isAttached = curl_multi_add_handle(multi, easy) == CURLM_OK
         return isAttached
     }
+
+    /// `lines`: each with CR LF.
+    private func appendHeaders(_ lines: [UInt8]) {
+        var start = 0
+        for index in lines.indices where lines[index] == 0x0a {
+            line.removeAll(keepingCapacity: true)
+            line.append(contentsOf: lines[start..<(index - 1)])
+            // An empty value would remove the header; a semicolon sends it empty.
+            if line.suffix(2) == [UInt8(ascii: ":"), 0x20] {
+                line.replaceSubrange((line.count - 2)..., with: CollectionOfOne(UInt8(ascii: ";")))
+            }
+            line.append(0)
+            line.withUnsafeBytes { headerList = curl_slist_append(headerList, $0.baseAddress?.assumingMemoryBound(to: CChar.self)) }
+            start = index + 1
+        }
+    }
+    private var line: [UInt8] = []
+    private var lastTarget: RequestTarget?
 
     /// Authorities and client certificate go in as blobs: libcurl keeps a connection, and a session, for the same ones only.
     private func setIdentity(_ identity: TLSIdentity?) {

@@ -36,8 +36,21 @@ public struct Event: Sendable, Equatable {
     }
 
     public static func isJSON(contentType: String) -> Bool {
-        let media = contentType.prefix { $0 != ";" }.lowercased().filter { $0 != " " && $0 != "\t" }
-        return media == "application/json" || media == "text/json" || media.hasSuffix("+json")
+        let media = media(contentType)
+        return media == jsonMedia || media == Array("text/json".utf8) || media.suffix(5).elementsEqual("+json".utf8)
+    }
+
+    private static let jsonMedia = Array("application/json".utf8)
+
+    /// In lower case, without parameters and blanks.
+    private static func media(_ contentType: String) -> [UInt8] {
+        var media: [UInt8] = []
+        media.reserveCapacity(32)
+        for byte in contentType.utf8 {
+            if byte == UInt8(ascii: ";") { break }
+            if byte != 0x20, byte != 0x09 { media.append(byte &- 65 < 26 ? byte | 0x20 : byte) }
+        }
+        return media
     }
 }
 
@@ -89,10 +102,10 @@ extension Event {
         var found = RecordAttributes()
         headers { found.take($0, $1) }
         if let poison = found.poison { throw poison }
-        if let contentType = found["content-type"], contentType.lowercased().hasPrefix("application/cloudevents") {
-            let media = contentType.lowercased().prefix { $0 != ";" && $0 != " " }
-            guard media == "application/cloudevents+json" else {
-                throw Poison("structured mode '\(media.prefix(64))' isn't supported; use application/cloudevents+json")
+        if let contentType = found["content-type"], Self.media(contentType).starts(with: "application/cloudevents".utf8) {
+            guard Self.media(contentType) == Array("application/cloudevents+json".utf8) else {
+                let media = String(decoding: Self.media(contentType).prefix(64), as: UTF8.self)
+                throw Poison("structured mode '\(media)' isn't supported; use application/cloudevents+json")
             }
             guard let value else { throw Poison("structured mode without a value") }
             self = try Self.structured(value)

@@ -1,3 +1,5 @@
+internal import Cryptography
+
 /// Unix milliseconds to and from the texts that the field uses.
 public enum Timestamp {
     /// RFC 3339, UTC, milliseconds: `2026-11-21T10:52:00.123Z`.
@@ -5,11 +7,26 @@ public enum Timestamp {
         let days = milliseconds.quotient(by: 86_400_000)
         let inDay = milliseconds - days * 86_400_000
         let (year, month, day) = civil(days)
-        func pad(_ value: Int64, _ width: Int) -> String {
-            String(repeating: "0", count: max(0, width - String(value).count)) + String(value)
+        var out: [UInt8] = []
+        out.reserveCapacity(24)
+        /// With zeros in front, and `end` behind.
+        func pad(_ value: Int64, _ width: Int, _ end: UInt8) {
+            var limit: Int64 = 10
+            for _ in 1..<width {
+                if value >= 0, value < limit { out.append(48) }
+                limit *= 10
+            }
+            Decimal.append(Int(value), to: &out)
+            out.append(end)
         }
-        let time = "\(pad(inDay / 3_600_000, 2)):\(pad(inDay / 60_000 % 60, 2)):\(pad(inDay / 1_000 % 60, 2)).\(pad(inDay % 1_000, 3))"
-        return "\(pad(year, 4))-\(pad(month, 2))-\(pad(day, 2))T\(time)Z"
+        pad(year, 4, UInt8(ascii: "-"))
+        pad(month, 2, UInt8(ascii: "-"))
+        pad(day, 2, UInt8(ascii: "T"))
+        pad(inDay / 3_600_000, 2, UInt8(ascii: ":"))
+        pad(inDay / 60_000 % 60, 2, UInt8(ascii: ":"))
+        pad(inDay / 1_000 % 60, 2, UInt8(ascii: "."))
+        pad(inDay % 1_000, 3, UInt8(ascii: "Z"))
+        return String(decoding: out, as: UTF8.self)
     }
 
     /// An HTTP date (RFC 9110, the preferred form): `Sun, 06 Nov 1994 08:49:37 GMT` → Unix milliseconds.
