@@ -105,6 +105,8 @@ struct ResponseReaderTests {
         Sample("a space before another colon", "HTTP/1.1 200 OK\r\nX-Other : 1\r\nContent-Length: 0\r\n\r\n", 200),
         Sample("a folded length", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n 2\r\n\r\na", nil, .protocol),
         Sample("a folded header", "HTTP/1.1 200 OK\r\nX-Other: 1\r\n\t2\r\nContent-Length: 0\r\n\r\n", 200),
+        Sample("names that end their lines", "HTTP/1.1 200 OK\r\nConnection\r\nRetry-After\r\nContent-Length: 0\r\n\r\n", 200),
+        Sample("a framing name that ends its line", "HTTP/1.1 200 OK\r\nContent-Length\r\n\r\n", nil, .protocol),
         Sample("no colon", "HTTP/1.1 200 OK\r\nwhatever\r\nContent-Length: 0\r\n\r\n", 200),
         Sample("gzip, chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", nil, .protocol),
         Sample(

@@ -226,15 +226,16 @@ public struct ResponseReader: Sendable {
         let isOdd = colon == line.count || end != colon || end == 0 || !Self.isToken(line, end)
         if isOdd { mayKeep = false }
         isFoldable = true
+        let start = min(colon + 1, line.count)
         switch end {
-        case 10 where Self.isName(line, end, Self.connection): connectionHeader(line, colon + 1)
-        case 11 where Self.isName(line, end, Self.retryAfterName): retryAfter = RetryAfterText.read(line, from: colon + 1)
+        case 10 where colon < line.count && Self.isName(line, end, Self.connection): connectionHeader(line, start)
+        case 11 where colon < line.count && Self.isName(line, end, Self.retryAfterName): retryAfter = RetryAfterText.read(line, from: start)
         case 14 where Self.isName(line, end, Self.contentLength):
             isFoldable = false
-            return isOdd ? Self.badFraming : lengthHeader(line, colon + 1)
+            return isOdd ? Self.badFraming : lengthHeader(line, start)
         case 17 where Self.isName(line, end, Self.transferEncoding):
             isFoldable = false
-            return isOdd ? Self.badFraming : codingHeader(line, colon + 1)
+            return isOdd ? Self.badFraming : codingHeader(line, start)
         default: break
         }
         return .more
