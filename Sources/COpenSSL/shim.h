@@ -12,6 +12,12 @@ static inline int martlet_is_expired(X509 *certificate) { return X509_cmp_curren
 #include <openssl/ssl.h>
 static inline EVP_PKEY *martlet_read_key(BIO *bio) { return PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)""); }
 // Swift can't see macros with arguments.
+// A read ends after each message that is no content, instead of going on for as long as more of them arrive; and chains of certificates are
+// bounded, as sessions keep them.
+static inline void martlet_tls_bound_messages(SSL_CTX *context) {
+    SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
+    SSL_CTX_set_max_cert_list(context, 65536);
+}
 static inline SSL_CTX *martlet_tls_client(void) {
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
     if (!context) return NULL;
@@ -20,6 +26,7 @@ static inline SSL_CTX *martlet_tls_client(void) {
     // Sessions are kept per origin by the owner.
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+    martlet_tls_bound_messages(context);
     // A record's header and its content in one read.
     SSL_CTX_set_read_ahead(context, 1);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);

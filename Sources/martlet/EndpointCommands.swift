@@ -258,13 +258,13 @@ enum EndpointCommands {
     static func redacted(_ url: String) -> String { String(Terminal.safe(url).prefix { $0 != "?" }) }
 
     private static func json(_ row: RegistryStore.Row) -> JSONValue {
-        row.endpoint?.json(revealSecrets: false)
+        row.endpoint?.shown()
             ?? .object([.init("id", .string(row.id)), .init("unreadable", .string(row.problem ?? ""))])
     }
 
     private static func print(_ endpoint: Endpoint, _ arguments: Arguments, reveal: Bool, only: String? = nil) {
         let terminal = Terminal(arguments)
-        let json = endpoint.json(revealSecrets: reveal, only: only)
+        let json = reveal ? endpoint.json(revealSecrets: true) : endpoint.shown(only: only)
         if arguments.text("output") == "json" { return terminal.print(json.prettyText) }
         for member in json.members ?? [] where member.name != "v" {
             let text: String

@@ -104,6 +104,26 @@ import Testing
         if hostile.error != .timeout { #expect(server.bytesSent.load(ordering: .relaxed) < 16 << 20) }
     }
 
+    /// Floods, again and again: what they take is given back.
+    @Test(arguments: Kind.allCases) func memoryStaysFlat(_ kind: Kind) throws {
+        let floods = Self.cases.filter { ["endless chunks", "endless headers", "endless 1xx", "an endless body"].contains($0.name) }
+        #expect(floods.count == 4)
+        func round() throws {
+            for flood in floods {
+                let server = RawServer(flood.script)
+                defer { server.stop() }
+                let urls = Array(repeating: "http://127.0.0.1:\(server.port)/", count: 20)
+                let results = try TransportConformanceTests.send(kind, urls, timeouts: Self.timeouts, sequential: true)
+                #expect(results.allSatisfy { $0.error?.kind == flood.error }, "\(flood.name)")
+            }
+        }
+        try round()
+        let before = ProcessUsage.residentBytes()
+        for _ in 0..<3 { try round() }
+        let grown = ProcessUsage.residentBytes() - before
+        #expect(grown < 24 << 20, "\(grown >> 20) MiB more after 240 floods")
+    }
+
     /// What was compressed isn't opened: the excerpt is what came.
     @Test(arguments: Kind.allCases) func nothingIsDecompressed(_ kind: Kind) throws {
         let server = RawServer(.once(Self.text("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1030\r\n\r\n") + Self.bomb))

@@ -100,6 +100,20 @@ final class TLSServers {
         }
     }
 
+    /// Messages that are no content, without end: the request ends at its bound, and a neighbour doesn't notice.
+    @Test(arguments: Kind.allCases) func aFloodOfTickets(_ kind: Kind) throws {
+        let servers = try TLSServers()
+        defer { servers.stop() }
+        for name in ["tickets", "tickets-between"] {
+            let results = try TransportConformanceTests.send(
+                kind, [servers.url(name)] + Array(repeating: servers.url("good"), count: 5),
+                timeouts: Timeouts(connectMilliseconds: 1_000, totalMilliseconds: 1_500), bundle: servers.file("trusted.pem"))
+            #expect(results[0].error?.kind == (kind == .direct ? .tooLarge : .timeout), "\(name): \(results[0])")
+            #expect(results[0].timings.total < 2_500_000)
+            #expect(results.dropFirst().allSatisfy { $0.status == 200 && $0.timings.total < 1_400_000 }, "\(name): \(results.dropFirst())")
+        }
+    }
+
     @Test(arguments: Kind.allCases) func sessionsAreResumed(_ kind: Kind) throws {
         let servers = try TLSServers()
         defer { servers.stop() }

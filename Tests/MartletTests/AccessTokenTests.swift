@@ -191,4 +191,22 @@ struct EndpointTLSTests {
         let result = prepared.withoutSecrets(HTTPResult(token: 1, status: 500, excerpt: Array(echo.utf8)), bearer: "tok-123456")
         #expect(String(decoding: result.excerpt, as: UTF8.self) == "authorization: *** and ***, bearer ***")
     }
+
+    /// A password without its wrapping, what stands in the URL's query, and a credential that the excerpt's end cuts.
+    @Test func whatAReceiverSendsBackInOtherForms() {
+        let endpoint = AuthenticationTests.endpoint {
+            $0.auth = Authentication("basic:Aladdin:open sesame")
+            $0.url = "https://example.com/hook?token=hidden-123&x=1"
+        }
+        let prepared = PreparedEndpoint(endpoint, rules: .init())
+        func hidden(_ text: String) -> String {
+            String(
+                decoding: prepared.withoutSecrets(HTTPResult(token: 1, status: 500, excerpt: Array(text.utf8)), bearer: nil).excerpt,
+                as: UTF8.self)
+        }
+        #expect(
+            hidden("password open sesame, url /hook?token=hidden-123&x=1, token hidden-123") == "password ***, url /hook?***, token ***")
+        let cut = String((String(repeating: "e", count: 1_000) + "authorization: Basic QWxhZGRpbjpvcGVu").prefix(1_024))
+        #expect(hidden(cut) == String(repeating: "e", count: 1_000) + "authorization: ***")
+    }
 }

@@ -1,7 +1,7 @@
 import Foundation
 import HTTPDelivery
 import JSON
-import Martlet
+@testable import Martlet
 import Testing
 import WebhookSigning
 
@@ -98,6 +98,26 @@ struct DeliveryRequestTests {
         "a\r\nb", "ce-id",
     ])
     func reservedAndBadHeaderNames(_ name: String) { #expect(HeaderRules.firstRefusal([.init(name, "v")]) != nil) }
+
+    @Test func whatIsShownHidesQueriesAndUnknownFields() throws {
+        var endpoint = Endpoint(id: "ep_1", url: "https://example.com/a?token=secret")
+        endpoint.unknown = [.init("later", .object([.init("secret", "s3cr3t")]))]
+        let text = endpoint.shown().text
+        #expect(!text.contains("token") && !text.contains("s3cr3t") && text.contains("https://example.com/a?***"))
+        #expect(endpoint.json(revealSecrets: true).text.contains("s3cr3t"))
+    }
+
+    /// Each by name, in any case, with a message that names it.
+    @Test func reservedOnesAreNamed() throws {
+        for name in HeaderRules.reserved.sorted() + HeaderRules.reservedPrefixes.map({ $0 + "x" }) {
+            for spelling in [name, name.uppercased()] {
+                let refusal = try #require(HeaderRules.firstRefusal([.init(spelling, "v")]), "\(spelling)")
+                #expect(refusal.contains("'\(spelling)'") && refusal.contains("reserved"), "\(refusal)")
+            }
+        }
+        // A letter whose lower case is an ASCII one.
+        #expect(HeaderRules.firstRefusal([.init("x-\u{212a}ey", "v")]) != nil)
+    }
 
     @Test func badHeaderValues() {
         #expect(HeaderRules.firstRefusal([.init("x", "a\r\nb")]) != nil)

@@ -59,6 +59,11 @@ final class CurlTransfer {
         // With the default CApath the parsed store isn't kept, and each connection parses the bundle again (20 ms).
         martlet_setopt_pointer(easy, CURLOPT_CAPATH, nil)
         martlet_setopt_pointer(easy, CURLOPT_CAINFO, trust.bundlePath)
+        martlet_setopt_pointer(easy, CURLOPT_SSL_CTX_DATA, me)
+        martlet_setopt_tls(easy) { _, context, me in
+            guard let transfer = CurlTransfer.from(me), let context else { return CURLE_SSL_CERTPROBLEM }
+            return transfer.prepareTLS(OpaquePointer(context))
+        }
         martlet_setopt_pointer(easy, CURLOPT_HEADERDATA, me)
         martlet_setopt_data(easy, CURLOPT_HEADERFUNCTION) { CurlTransfer.from($3)?.header($0, $1 * $2) ?? 0 }
         martlet_setopt_pointer(easy, CURLOPT_WRITEDATA, me)
@@ -116,7 +121,9 @@ final class CurlTransfer {
         guard let request else { return false }
         if lastTarget !== request.target { martlet_setopt_pointer(easy, CURLOPT_URL, request.target.url.description) }
         lastTarget = request.target
-        var list: String { vetted.map { $0.family == .v4 ? "\($0)" : "[\($0)]" }.joined(separator: ",") }
+        var list: String {
+            vetted.prefix(DirectTransport.addressLimit).map { $0.family == .v4 ? "\($0)" : "[\($0)]" }.joined(separator: ",")
+        }
         if let proxy {
             if proxy.address == nil { resolveList = curl_slist_append(nil, "+\(proxy.host):\(proxy.port):\(list)") }
         } else if case .name(let name) = request.target.url.host {
@@ -174,21 +181,17 @@ final class CurlTransfer {
         set(CURLOPT_CAINFO_BLOB, identity?.authorities)
         set(CURLOPT_SSLCERT_BLOB, identity?.certificate)
         set(CURLOPT_SSLKEY_BLOB, identity?.key)
-        martlet_setopt_pointer(easy, CURLOPT_SSL_CTX_DATA, Unmanaged.passUnretained(self).toOpaque())
-        guard let identity, !identity.authorities.isEmpty else {
-            martlet_setopt_tls(easy, nil)
-            return
-        }
-        // The blob holds the endpoint's own authorities only; the deployment's are trusted as well, from a store that is parsed once.
-        martlet_setopt_tls(easy) { _, context, me in
-            guard let transfer = CurlTransfer.from(me), let identity = transfer.request?.target.tls, let context,
-                let store = transfer.trust.store(for: identity)
-            else { return CURLE_SSL_CERTPROBLEM }
-            SSL_CTX_set1_cert_store(OpaquePointer(context), store)
-            return CURLE_OK
-        }
     }
     private var hasIdentity = false
+
+    private func prepareTLS(_ context: OpaquePointer) -> CURLcode {
+        martlet_tls_bound_messages(context)
+        guard let identity = request?.target.tls, !identity.authorities.isEmpty else { return CURLE_OK }
+        // The blob holds the endpoint's own authorities only; the deployment's are trusted as well, from a store that is parsed once.
+        guard let store = trust.store(for: identity) else { return CURLE_SSL_CERTPROBLEM }
+        SSL_CTX_set1_cert_store(context, store)
+        return CURLE_OK
+    }
 
     /// A place for the address of an empty body: libcurl takes a null pointer for "read the body from a callback".
     nonisolated(unsafe) private static let nothing = UnsafeMutablePointer<UInt8>.allocate(capacity: 1)

@@ -67,7 +67,7 @@ final class Connection {
 
     func begin(_ exchange: Exchange) {
         self.exchange = exchange
-        bytesBefore = tls?.bytesRead ?? 0
+        (bytesBefore, contentBytes) = (tls?.bytesRead ?? 0, 0)
         reader = ResponseReader(excerptBytes: exchange.request.excerptBytes)
         sent = 0
     }
@@ -78,9 +78,11 @@ final class Connection {
     }
 
     private var bytesBefore = 0
-    /// More came over TLS, since the last request began, than any response that is read has.
-    var isFlooded: Bool { (tls?.bytesRead ?? 0) - bytesBefore > Self.wireBytes }
-    private static let wireBytes = 2 << 20
+    private var contentBytes = 0
+    /// More came over TLS, since the last request began, than its content explains: tickets, key updates, empty records. Each costs time
+    /// inside OpenSSL, and no timer runs meanwhile.
+    var isFlooded: Bool { tls != nil && (tls?.bytesRead ?? 0) - bytesBefore - contentBytes > Self.overheadBytes }
+    private static let overheadBytes = 262_144
 
     enum Answer {
         case bytes(Int)
@@ -97,7 +99,9 @@ final class Connection {
 
     func read(_ buffer: inout [UInt8]) -> Answer {
         guard let tls else { return Self.answer(SocketCalls.receive(fd, &buffer), onBlock: .wantsRead) }
-        return Self.answer(tls.read(&buffer))
+        let answer = Self.answer(tls.read(&buffer))
+        if case .bytes(let count) = answer { contentBytes += count }
+        return answer
     }
 
     private static func answer(_ answer: SocketCalls.Answer, onBlock: Answer) -> Answer {

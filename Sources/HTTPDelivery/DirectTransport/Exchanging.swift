@@ -52,6 +52,8 @@ extension DirectTransport {
             case .bytes(let count):
                 if !connection.reader.hasBegun { exchange.timings.firstByte = now - exchange.startedMicroseconds }
                 switch connection.reader.read(buffer.span.extracting(0..<count)) {
+                case .more where connection.isFlooded:
+                    return fail(exchange, connection, .tooLarge, "too much came over TLS that is no response")
                 case .more: if connection.tls == nil, count < Self.bufferBytes { return }
                 // A full buffer: perhaps there is more than the response.
                 case .complete: return complete(connection, exchange, isAll: count < Self.bufferBytes)

@@ -94,12 +94,33 @@ extension PreparedEndpoint {
     public func withoutSecrets(_ given: HTTPResult, bearer: String?) -> HTTPResult {
         guard !given.excerpt.isEmpty else { return given }
         var values = headers.map(\.value) + (bearer.map { [$0] } ?? [])
+        values += Self.queryValues(endpoint.url)
+        if case .basic(_, let password) = endpoint.auth, let plain = password.plain { values.append(plain) }
         if endpoint.signature.isTheSecret { values += endpoint.secrets.compactMap(\.text.plain) }
         // `Basic abc` and `abc`
         values += values.compactMap { value in value.firstIndex(of: " ").map { String(value[value.index(after: $0)...]) } }
         var result = given
+        if given.excerpt.count >= ResponseLimits.excerptBytes {
+            // One that the end of the excerpt cut is still a part of it.
+            let cut = values.map { Self.cutLength(Array($0.utf8), given.excerpt) }.max() ?? 0
+            if cut > 0 { result.excerpt = given.excerpt.dropLast(cut) + Array("***".utf8) }
+        }
         for value in values where value.utf8.count >= 6 { result.excerpt = Self.hiding(Array(value.utf8), in: result.excerpt) }
         return result
+    }
+
+    /// The query of a URL, and the values in it.
+    private static func queryValues(_ url: String) -> [String] {
+        guard let mark = url.firstIndex(of: "?") else { return [] }
+        let query = url[url.index(after: mark)...]
+        return [String(query)]
+            + query.split(separator: "&").compactMap { pair in pair.firstIndex(of: "=").map { String(pair[pair.index(after: $0)...]) } }
+    }
+
+    /// How many of the last bytes of `text` are the beginning of `secret`, from four on.
+    private static func cutLength(_ secret: [UInt8], _ text: [UInt8]) -> Int {
+        guard secret.count > 4, text.count >= 4 else { return 0 }
+        return (4..<min(secret.count, text.count + 1)).last { text.suffix($0).elementsEqual(secret.prefix($0)) } ?? 0
     }
 
     private static func hiding(_ secret: [UInt8], in text: [UInt8]) -> [UInt8] {

@@ -215,6 +215,19 @@ extension Endpoint {
     }
 }
 
+extension Endpoint {
+    /// For people's eyes: besides the secrets, the URL's query and the values of fields that this version doesn't know are hidden.
+    public func shown(only: String? = nil) -> JSONValue {
+        let hidden = Set(unknown.map(\.name))
+        let members = (json(revealSecrets: false, only: only).members ?? []).map { member -> JSONValue.Member in
+            if hidden.contains(member.name) { return .init(member.name, "***") }
+            guard member.name == "url", let mark = url.firstIndex(of: "?") else { return member }
+            return .init("url", .string(url[...mark] + "***"))
+        }
+        return .object(members)
+    }
+}
+
 extension Endpoint.StoredSecret {
     fileprivate func json(reveal: Bool) -> JSONValue {
         var members: [JSONValue.Member] = [

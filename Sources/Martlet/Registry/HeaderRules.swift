@@ -5,11 +5,11 @@ public enum HeaderRules {
     public static let countLimit = 32
     public static let valueLimitBytes = 4_096
 
-    private static let reserved: Set<String> = [
+    static let reserved: Set<String> = [
         "host", "connection", "keep-alive", "te", "trailer", "trailers", "transfer-encoding", "upgrade", "expect", "content-length",
         "content-encoding", "user-agent", "http2-settings", "forwarded", "content-type",
     ]
-    private static let reservedPrefixes = [
+    static let reservedPrefixes = [
         "proxy-", "x-forwarded-", "webhook-", "x-amz-", "x-amzn-", "x-goog", "x-azure-", "x-fd-", "ce-", ":",
     ]
 
@@ -28,8 +28,9 @@ public enum HeaderRules {
         if reserved.contains(lower) || reservedPrefixes.contains(where: { lower.hasPrefix($0) }) {
             return "the header '\(shown)' is reserved: it is set by the delivery itself or by proxies on the way"
         }
-        let tokens = Set("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz".utf8)
-        guard !name.isEmpty, lower.utf8.allSatisfy(tokens.contains) else { return "'\(shown)' isn't a header name (RFC 9110 token)" }
+        // The name itself: lower case of some other letter may be an ASCII one.
+        let tokens = Set("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ".utf8)
+        guard !name.isEmpty, name.utf8.allSatisfy(tokens.contains) else { return "'\(shown)' isn't a header name (RFC 9110 token)" }
         guard value.utf8.count <= valueLimitBytes else { return "the header '\(shown)' is longer than \(valueLimitBytes) bytes" }
         guard value.utf8.allSatisfy({ ($0 >= 0x20 || $0 == 0x09) && $0 != 0x7f }) else {
             return "the header '\(shown)' contains a control byte"

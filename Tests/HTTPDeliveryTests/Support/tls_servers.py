@@ -1,6 +1,6 @@
 """TLS servers with certificates of every kind, for tests: makes them with openssl in the folder that is given, starts all on loopback, prints
 a line `name port` for each and `ready`, and ends when its standard input does."""
-import http.server, os, ssl, subprocess, sys, threading
+import ctypes, ctypes.util, http.server, os, socket, ssl, subprocess, sys, threading, time
 
 os.chdir(sys.argv[1])
 
@@ -111,6 +111,40 @@ def only_1_2(context):
     context.maximum_version = ssl.TLSVersion.TLSv1_2
 
 
+def flood(name, certificate, between):
+    """After the request, tickets without end; `between`: with a byte of a body now and then. Python's own module can't send them."""
+    library = ctypes.CDLL(ctypes.util.find_library("ssl"))
+    for function in ("TLS_server_method", "SSL_CTX_new", "SSL_new"):
+        getattr(library, function).restype = ctypes.c_void_p
+    context = ctypes.c_void_p(library.SSL_CTX_new(ctypes.c_void_p(library.TLS_server_method())))
+    library.SSL_CTX_use_certificate_file(context, f"{certificate}.pem".encode(), 1)
+    library.SSL_CTX_use_PrivateKey_file(context, f"{certificate}.key".encode(), 1)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def talk(peer):
+        peer.settimeout(None)
+        ssl_ = ctypes.c_void_p(library.SSL_new(context))
+        library.SSL_set_fd(ssl_, peer.fileno())
+        buffer = ctypes.create_string_buffer(65536)
+        if library.SSL_accept(ssl_) == 1 and library.SSL_read(ssl_, buffer, 65536) > 0:
+            library.SSL_write(ssl_, b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", 43)
+            end = time.time() + 5
+            while time.time() < end:
+                for _ in range(64):
+                    library.SSL_new_session_ticket(ssl_)
+                if library.SSL_do_handshake(ssl_) != 1 or between and library.SSL_write(ssl_, b"a", 1) != 1:
+                    break
+        library.SSL_free(ssl_)
+        peer.close()
+
+    def run():
+        while True:
+            threading.Thread(target=talk, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=run, daemon=True).start()
+    print(name, listener.getsockname()[1], flush=True)
+
+
 for kind in ("good", "expired", "wrong-name", "self-signed"):
     serve(kind, kind)
 serve("unknown-authority", "foreign")
@@ -118,5 +152,7 @@ serve("tls-1.0", "good", old)
 serve("tls-1.2", "good", only_1_2)
 serve("client-certificate", "good", wants_certificate)
 serve("client-certificate-1.2", "good", lambda context: (wants_certificate(context), only_1_2(context)))
+flood("tickets", "good", False)
+flood("tickets-between", "good", True)
 print("ready", flush=True)
 sys.stdin.read()
