@@ -25,6 +25,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def free_ports(count):
+    """All open at once: one that was closed again may be given out a second time."""
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
 def usage(pid):
     """User and system seconds, and resident MB."""
     fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
@@ -37,7 +46,7 @@ class Nginx:
     def __init__(self, directory, ports=1, tls=None, log=False, keep=True, answer="200"):
         self.directory = directory
         os.makedirs(directory, exist_ok=True)
-        self.ports, self.log, self.position = [free_port() for _ in range(ports)], os.path.join(directory, "received.log"), 0
+        self.ports, self.log, self.position = free_ports(ports), os.path.join(directory, "received.log"), 0
         if tls and not os.path.exists(os.path.join(directory, "ca.pem")):
             self.certificates()
         secure = {None: "", "resumed": "ssl_session_cache shared:s:10m; ssl_session_tickets on;", "full": "ssl_session_cache off; ssl_session_tickets off;"}[tls]
