@@ -23,6 +23,12 @@ import Testing
             case "mixed": ["127.0.0.1", "10.0.0.1"]
             case "mixed2": ["169.254.169.254", "127.0.0.1"]
             case "private": ["192.168.1.1"]
+            // IPv6 answers, alone and beside an address that may be reached.
+            case "mapped": ["::ffff:10.0.0.1"]
+            case "nat64": ["64:ff9b::a9fe:a9fe"]
+            case "link": ["fe80::1"]
+            case "unique": ["127.0.0.1", "fd00::1"]
+            case "metadata": ["fd00:ec2::254"]
             default: nil
             }
         }
@@ -33,7 +39,7 @@ import Testing
                     0]
         }
         #expect(try result("good").status == 200)
-        for name in ["mixed", "mixed2", "private"] {
+        for name in ["mixed", "mixed2", "private", "mapped", "nat64", "link", "unique", "metadata"] {
             let refused = try result(name)
             #expect(refused.error?.kind == .refusedAddress && refused.status == nil, "\(name): \(refused)")
         }

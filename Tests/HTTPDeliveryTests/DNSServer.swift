@@ -2,7 +2,7 @@ import EventLoop
 import Foundation
 import Synchronization
 
-/// A name server on loopback: knows A records only, and may say something else each time it is asked.
+/// A name server on loopback: knows A records, and AAAA records where an address has a colon, and may say something else each time it is asked.
 final class DNSServer: Sendable {
     private let descriptor: Int32
     let port: UInt16
@@ -44,24 +44,34 @@ final class DNSServer: Sendable {
             place += 1 + length
         }
         let question = query[12..<min(query.count, place + 5)]
-        let isIPv4 = query.count > place + 2 && query[place + 1] == 0 && query[place + 2] == 1
+        let kind = query.count > place + 2 && query[place + 1] == 0 ? query[place + 2] : 0
         let name = labels.joined(separator: ".")
         var addresses: [String]? = []
-        if isIPv4 {
+        if kind == 1 {
             let number = counts.withLock { counts in
                 counts[name, default: 0] += 1
                 return counts[name] ?? 1
             }
-            addresses = answer(name, number)
+            addresses = answer(name, number)?.filter { !$0.contains(":") }
+        } else if kind == 28 {
+            addresses = answer(name, 1)?.filter { $0.contains(":") }
         }
         // Id; response, recursion; one question; so many answers.
         var out =
             Array(query[0..<2]) + [0x81, addresses == nil ? 0x83 : 0x80, 0, 1, 0, UInt8(addresses?.count ?? 0), 0, 0, 0, 0] + question
         for address in addresses ?? [] {
-            // The question's name, A, IN, a second to live, four bytes.
-            out += [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4] + address.split(separator: ".").compactMap { UInt8($0) }
+            // The question's name, A or AAAA, IN, a second to live, the address.
+            let bytes = Self.bytes(address)
+            out += [0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 1, 0, UInt8(bytes.count)] + bytes
         }
         return out
+    }
+
+    private static func bytes(_ address: String) -> [UInt8] {
+        guard address.contains(":") else { return address.split(separator: ".").compactMap { UInt8($0) } }
+        var bytes = [UInt8](repeating: 0, count: 16)
+        inet_pton(AF_INET6, address, &bytes)
+        return bytes
     }
 
     func stop() {

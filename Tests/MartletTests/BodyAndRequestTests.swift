@@ -86,6 +86,21 @@ struct DeliveryRequestTests {
         #expect(headers.values.allSatisfy { $0.utf8.allSatisfy { $0 >= 0x20 } })
     }
 
+    /// Written straight to the registry, past the registration: each is read again by the rules, and is no target.
+    @Test(arguments: [
+        "http://2130706433/", "http://0x7f.1/", "http://0177.0.0.1/", "http://127.1/", "http://0/", "http://[::]/",
+        "http://[::ffff:7f00:1]/", "http://[::127.0.0.1]/", "http://[64:ff9b::a9fe:a9fe]/", "http://[fe80::1%25eth0]/",
+        "http://169.254.43518/", "http://example.com\\@127.0.0.1/", "http://127.0.0.1#@example.com/", "http://%31%32%37.0.0.1/",
+        "http://１２７.０.０.１/", "http:///127.0.0.1/", "file:///etc/passwd", "gopher://127.0.0.1:6379/_x", "http://169.254.169.254/",
+        "http://localhost/", "http://metadata.google.internal/", "https://user@example.com/", "https://example.com:22/",
+        "https://10.0.0.1/",
+    ]) func spellingsPutPastTheRegistration(_ url: String) {
+        var endpoint = Endpoint(id: "ep_1", url: url)
+        endpoint.secrets = [.init(id: "s1", createdMilliseconds: 0, plain: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+        let prepared = PreparedEndpoint(endpoint, rules: .init(allowHTTP: true))
+        #expect(prepared.target == nil && prepared.refusal != nil, "\(url)")
+    }
+
     @Test func nothingIsSentUnsigned() {
         #expect(Self.prepared { $0.secrets = [] }.refusal?.contains("signing secret") == true)
         #expect(Self.prepared { $0.secrets[0].expiresMilliseconds = 500 }.refusal != nil)
