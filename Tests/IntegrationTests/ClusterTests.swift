@@ -23,6 +23,8 @@ import Testing
     @Test func aReplayToADisabledEndpointWaitsForAnOperator() async throws {
         try await Scenarios.aReplayToADisabledEndpointWaitsForAnOperator(nil)
     }
+    @Test func nothingSecretIsSaid() async throws { try await Scenarios.nothingSecretIsSaid(nil) }
+
     @Test func sealedSecretsSignAndAMissingKeyParks() async throws {
         try await Scenarios.sealedSecretsSignAndAMissingKeyParks(nil)
     }
@@ -58,6 +60,8 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
     @Test func aReplayToADisabledEndpointWaitsForAnOperator() async throws {
         try await Scenarios.aReplayToADisabledEndpointWaitsForAnOperator(brokers)
     }
+    @Test func nothingSecretIsSaid() async throws { try await Scenarios.nothingSecretIsSaid(brokers) }
+
     @Test func sealedSecretsSignAndAMissingKeyParks() async throws {
         try await Scenarios.sealedSecretsSignAndAMissingKeyParks(brokers)
     }

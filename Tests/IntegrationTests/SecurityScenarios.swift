@@ -3,6 +3,7 @@ import Foundation
 import HTTPDelivery
 import HTTPServing
 import Kafka
+import Logging
 import Martlet
 import Synchronization
 import Testing
@@ -42,6 +43,42 @@ extension Scenarios {
             #expect(letters.allSatisfy { $0.reason == "parked" })
         }
     }
+    /// Secrets of every kind in one endpoint, whose receiver fails and sends all back that it got: none appears in the worker's log at its most
+    /// talkative, in metrics, attempts or dead letters' headers.
+    static func nothingSecretIsSaid(_ brokers: String?) async throws {
+        let said = Mutex("")
+        let receiver = try HTTPServer(.init(port: 0)) { request in
+            .init(500, body: request.headers.map { "\($0.name): \($0.value)" }.joined(separator: "\n") + "\n" + request.path)
+        }
+        defer { receiver.stop() }
+        try await run(brokers) { world in
+            let endpoint = world.endpoint("ep_leaky") {
+                $0.url = "http://127.0.0.1:\(receiver.port)/hook?token=planted-query"
+                $0.headers = [.init("x-own", "planted-header")]
+                $0.auth = Authentication("basic:user:planted-password")
+                $0.schedule = RetrySchedule(delaysMilliseconds: [100]) ?? .standard
+            }
+            try world.register([endpoint])
+            try world.start {
+                $0.log = Logger(level: .debug) { line in said.withLock { $0 += String(decoding: line, as: UTF8.self) } }
+            }
+            try world.publish((0..<3).map { World.event("e\($0)") })
+            try world.wait("all dead") { try world.letters().count == 3 }
+            var all = world.metrics
+            #expect(world.stopWorker() == 0)
+            all += said.withLock { $0 }
+            #expect(all.contains("worker starts"))
+            let attempts = try world.records(world.topics.attempts)
+            #expect(attempts.count >= 6)
+            for attempt in attempts { all += attempt.value ?? "" }
+            for letter in try world.letters() { all += letter.headers.map { "\($0)" }.joined() }
+            let secret = endpoint.secrets.compactMap(\.text.plain)
+            for planted in ["planted-query", "planted-header", "planted-password", "dXNlcjpwbGFudGVk"] + secret {
+                #expect(!all.contains(planted), "\(planted)")
+            }
+        }
+    }
+
     /// One token request however many deliveries wait; a receiver's 401 brings a new token; a failing token endpoint is the endpoint's failure.
     static func accessTokensAreAskedForOnce(_ brokers: String?) async throws {
         let asked = Atomic(0)
