@@ -194,7 +194,7 @@ class Worker:
 
     def measure(self, count, name="martlet_deliveries_total", label='outcome="delivered"', seconds=300, from_share=0.05):
         """CPU in microseconds, and how many a second, from the first few to the last of `count`; the most memory seen."""
-        end, first, memory = time.time() + seconds, None, 0
+        end, first, memory, start = time.time() + seconds, None, 0, (0.0, self.usage()[0], time.time())
         while True:
             done = self.metric(name, label)
             cpu, rss = self.usage()
@@ -202,6 +202,9 @@ class Worker:
             if first is None and done >= count * from_share:
                 first = (done, cpu, at)
             if done >= count:
+                if done == first[0]:
+                    # All at one look: from the beginning then.
+                    first = start
                 return {"cpu_us": (cpu - first[1]) / (done - first[0]) * 1e6, "per_second": (done - first[0]) / (at - first[2]), "rss_mb": memory}
             self.check(end, f"{int(done)} of {count} after {seconds} s")
             time.sleep(0.05)
