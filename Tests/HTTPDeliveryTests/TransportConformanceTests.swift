@@ -79,6 +79,20 @@ final class Bytes: BodyBytes {
         #expect(request.header("expect") == nil && request.header("accept-encoding") == nil && request.header("transfer-encoding") == nil)
     }
 
+    @Test(arguments: Kind.allCases) func valuesWithColons(_ kind: Kind) throws {
+        let seen = Mutex<[HTTPServer.Request]>([])
+        let server = try HTTPServer(.init(port: 0)) { request in
+            seen.withLock { $0.append(request) }
+            return .init(204)
+        }
+        defer { server.stop() }
+        let values = ["x-note": "see: ", "x-empty": "", "x-both": "a: b: "]
+        _ = try Self.send(kind, ["http://127.0.0.1:\(server.port)/"], headers: values.map { HTTPHeader($0, $1) })
+        let request = try #require(seen.withLock { $0 }.first)
+        // Spaces at a value's end are no part of it (RFC 9110, 5.5).
+        for (name, value) in values { #expect(request.header(name)?.split(separator: " ") == value.split(separator: " ")) }
+    }
+
     @Test(arguments: Kind.allCases) func sendsEmptyBodies(_ kind: Kind) throws {
         let server = try HTTPServer(.init(port: 0)) { .init($0.body.isEmpty && $0.header("content-length") == "0" ? 200 : 500) }
         defer { server.stop() }

@@ -155,8 +155,8 @@ final class CurlTransfer {
         for index in lines.indices where lines[index] == 0x0a {
             line.removeAll(keepingCapacity: true)
             line.append(contentsOf: lines[start..<(index - 1)])
-            // An empty value would remove the header; a semicolon sends it empty.
-            if line.suffix(2) == [UInt8(ascii: ":"), 0x20] {
+            // An empty value would remove the header; a semicolon sends it empty. A value may end in a colon and a space.
+            if line.firstIndex(of: UInt8(ascii: ":")) == line.count - 2 {
                 line.replaceSubrange((line.count - 2)..., with: CollectionOfOne(UInt8(ascii: ";")))
             }
             line.append(0)

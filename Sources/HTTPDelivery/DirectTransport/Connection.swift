@@ -27,6 +27,9 @@ final class Exchange {
         head = request.target.head(request.headers, bodyBytes: request.body.bytes.count)
     }
 
+    /// Bytes of head and body.
+    var size: Int { head.count + request.body.bytes.count }
+
     var deadline: Int64 { startedMicroseconds + request.timeouts.totalMilliseconds * 1_000 }
 
     /// Of the phase before a connection stands.
@@ -73,8 +76,7 @@ final class Connection {
     }
 
     var isAllSent: Bool {
-        guard let exchange else { return true }
-        return sent >= exchange.head.count + exchange.request.body.bytes.count
+        sent >= exchange?.size ?? 0
     }
 
     private var bytesBefore = 0
@@ -84,42 +86,25 @@ final class Connection {
     var isFlooded: Bool { tls != nil && (tls?.bytesRead ?? 0) - bytesBefore - contentBytes > Self.overheadBytes }
     private static let overheadBytes = 262_144
 
-    enum Answer {
-        case bytes(Int)
-        case wantsRead, wantsWrite
-        case ended
-        case failed(ErrorClass, String)
-    }
-
-    func write(_ exchange: Exchange, _ scratch: inout [UInt8]) -> Answer {
+    func write(_ exchange: Exchange, _ scratch: inout [UInt8]) -> StreamAnswer {
         let body = exchange.request.body.bytes
-        guard let tls else { return Self.answer(SocketCalls.send(fd, exchange.head, body, from: sent), onBlock: .wantsWrite) }
-        return Self.answer(tls.write(exchange.head, body, from: sent, &scratch))
+        guard let tls else { return SocketCalls.send(fd, exchange.head, body, from: sent) }
+        return tls.write(exchange.head, body, from: sent, &scratch)
     }
 
-    func read(_ buffer: inout [UInt8]) -> Answer {
-        guard let tls else { return Self.answer(SocketCalls.receive(fd, &buffer), onBlock: .wantsRead) }
-        let answer = Self.answer(tls.read(&buffer))
+    func read(_ buffer: inout [UInt8]) -> StreamAnswer {
+        guard let tls else { return SocketCalls.receive(fd, &buffer) }
+        let answer = tls.read(&buffer)
         if case .bytes(let count) = answer { contentBytes += count }
         return answer
     }
+}
 
-    private static func answer(_ answer: SocketCalls.Answer, onBlock: Answer) -> Answer {
-        switch answer {
-        case .bytes(let count): .bytes(count)
-        case .wouldBlock: onBlock
-        case .ended: .ended
-        case .failed(let error): .failed(.reset, SocketCalls.text(error))
-        }
-    }
-
-    private static func answer(_ answer: TLSStream.Answer) -> Answer {
-        switch answer {
-        case .bytes(let count): .bytes(count)
-        case .wantsRead: .wantsRead
-        case .wantsWrite: .wantsWrite
-        case .ended: .ended
-        case .failed(let kind, let text): .failed(kind, text)
-        }
-    }
+/// What came of a try to read or write, on a socket or through TLS.
+enum StreamAnswer {
+    case bytes(Int)
+    case wantsRead, wantsWrite
+    /// In order: nothing more will come.
+    case ended
+    case failed(ErrorClass, String)
 }

@@ -3,14 +3,6 @@ internal import Glibc
 
 /// The system calls of the direct transport: the only place, beside `TLSStream`, where it touches memory by address.
 enum SocketCalls {
-    enum Answer {
-        case bytes(Int)
-        case wouldBlock
-        /// In order: nothing more will come.
-        case ended
-        case failed(Int32)
-    }
-
     /// A socket that is connecting; or the error.
     static func connect(_ address: IPAddress, _ port: UInt16) -> (fd: Int32, error: Int32) {
         let fd = martlet_connect(address.family == .v6 ? 1 : 0, address.high, address.low, port)
@@ -22,7 +14,7 @@ enum SocketCalls {
     static func connectionError(_ fd: Int32) -> Int32 { martlet_connection_error(fd) }
 
     /// Head and body from `offset` of the two together, in one call.
-    static func send(_ fd: Int32, _ head: [UInt8], _ body: UnsafeRawBufferPointer, from offset: Int) -> Answer {
+    static func send(_ fd: Int32, _ head: [UInt8], _ body: UnsafeRawBufferPointer, from offset: Int) -> StreamAnswer {
         let skipped = max(0, offset - head.count)
         let count = head.withUnsafeBytes { head in
             let first = min(offset, head.count)
@@ -30,14 +22,14 @@ enum SocketCalls {
                 fd, head.baseAddress.map { $0 + first }, head.count - first, body.baseAddress.map { $0 + skipped }, body.count - skipped)
         }
         if count >= 0 { return .bytes(count) }
-        return errno == EAGAIN || errno == EINTR ? .wouldBlock : .failed(errno)
+        return errno == EAGAIN || errno == EINTR ? .wantsWrite : .failed(.reset, text(errno))
     }
 
-    static func receive(_ fd: Int32, _ buffer: inout [UInt8]) -> Answer {
+    static func receive(_ fd: Int32, _ buffer: inout [UInt8]) -> StreamAnswer {
         let count = buffer.withUnsafeMutableBytes { recv(fd, $0.baseAddress, $0.count, 0) }
         if count > 0 { return .bytes(count) }
         if count == 0 { return .ended }
-        return errno == EAGAIN || errno == EINTR ? .wouldBlock : .failed(errno)
+        return errno == EAGAIN || errno == EINTR ? .wantsRead : .failed(.reset, text(errno))
     }
 
     static func text(_ error: Int32) -> String { String(cString: strerror(error)) }

@@ -2,13 +2,6 @@ internal import COpenSSL
 
 /// One TLS connection's state over a socket that doesn't block.
 final class TLSStream {
-    enum Answer {
-        case bytes(Int)
-        case wantsRead, wantsWrite
-        case ended
-        case failed(ErrorClass, String)
-    }
-
     private let ssl: OpaquePointer
     private let origin: Origin
     private weak var contexts: TLSContexts?
@@ -34,7 +27,7 @@ final class TLSStream {
     }
 
     /// `bytes(0)`: done.
-    func handshake() -> Answer {
+    func handshake() -> StreamAnswer {
         let result = budgeted { SSL_do_handshake(ssl) }
         return result == 1 ? .bytes(0) : failure(result)
     }
@@ -47,14 +40,14 @@ final class TLSStream {
     }
 
     /// Bytes of the stream that came, if need be after others that are no one's but TLS's.
-    func read(_ buffer: inout [UInt8]) -> Answer {
+    func read(_ buffer: inout [UInt8]) -> StreamAnswer {
         let count = budgeted { buffer.withUnsafeMutableBytes { SSL_read(ssl, $0.baseAddress, Int32($0.count)) } }
         return count > 0 ? .bytes(Int(count)) : failure(count)
     }
 
     /// Head and body from `offset` of the two together; as many as go into one record. After `wantsRead` or `wantsWrite` it must be called
     /// with the same arguments. `scratch`: for the record that holds both.
-    func write(_ head: [UInt8], _ body: UnsafeRawBufferPointer, from offset: Int, _ scratch: inout [UInt8]) -> Answer {
+    func write(_ head: [UInt8], _ body: UnsafeRawBufferPointer, from offset: Int, _ scratch: inout [UInt8]) -> StreamAnswer {
         ERR_clear_error()
         let count: Int32
         if offset < head.count {
@@ -79,7 +72,7 @@ final class TLSStream {
         ERR_clear_error()
     }
 
-    private func failure(_ result: Int32) -> Answer {
+    private func failure(_ result: Int32) -> StreamAnswer {
         switch SSL_get_error(ssl, result) {
         case SSL_ERROR_WANT_READ: return .wantsRead
         case SSL_ERROR_WANT_WRITE: return .wantsWrite
