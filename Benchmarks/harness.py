@@ -40,10 +40,39 @@ def usage(pid):
     return (int(fields[11]) + int(fields[12])) / TICK, int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-class Nginx:
-    """A receiver that answers 200 at once. `ports`: how many; `tls`: with a certificate for 127.0.0.1 of an authority of its own."""
+class Kafka:
+    """The brokers that are given, or one of our own, which is gone afterwards: thousands of partitions of earlier scenarios would cost it more
+    than what is measured."""
 
-    def __init__(self, directory, ports=1, tls=None, log=False, keep=True, answer="200"):
+    def __init__(self, given, directory):
+        self.given, self.directory = given, os.path.join(directory, "kafka")
+        if not given and not os.environ.get("KAFKA_HOME"):
+            raise SystemExit("set KAFKA_HOME to an unpacked Apache Kafka, or MARTLET_TEST_BROKERS to brokers that run")
+
+    def __enter__(self):
+        if self.given:
+            return self.given
+        return subprocess.run(["scripts/kafka", "start", "--port", "29592", "--dir", self.directory], check=True, text=True, stdout=subprocess.PIPE).stdout.strip()
+
+    def __exit__(self, *_):
+        if not self.given:
+            subprocess.run(["scripts/kafka", "wipe", "--dir", self.directory], stdout=subprocess.DEVNULL)
+
+
+class Stopping:
+    """For `with`."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class Nginx(Stopping):
+    """A receiver, which answers 200 at once. `ports`: how many; `tls`: with a certificate for 127.0.0.1 of an authority of its own; `answer`, `more`: of its configuration."""
+
+    def __init__(self, directory, ports=1, tls=None, log=False, keep=True, answer="return 200", more=""):
         self.directory = directory
         os.makedirs(directory, exist_ok=True)
         self.ports, self.log, self.position = free_ports(ports), os.path.join(directory, "received.log"), 0
@@ -60,7 +89,7 @@ events {{ worker_connections 20000; }}
 http {{
   log_format received '$msec $http_webhook_id'; access_log {self.log + ' received' if log else 'off'}; {temporary}
   keepalive_requests 1000000000; keepalive_timeout {3600 if keep else 0}; client_max_body_size 10m; client_body_buffer_size 128k; {secure}
-  server {{ {listens} location / {{ return {answer}; }} }}
+  server {{ {listens} location / {{ {answer}; }} {more} }}
 }}
 """)
         self.process = subprocess.Popen(["nginx", "-c", os.path.join(directory, "nginx.conf"), "-p", directory], stderr=subprocess.DEVNULL)
@@ -99,7 +128,7 @@ http {{
         self.process.wait()
 
 
-class SlowReceiver:
+class SlowReceiver(Stopping):
     def __init__(self, milliseconds):
         self.ports = [free_port()]
         self.process = subprocess.Popen([program("receiver"), "--port", str(self.ports[0]), "--delay-ms", str(milliseconds)])
@@ -155,8 +184,13 @@ class World:
     def worker(self, *words):
         return Worker(self, words)
 
+    def measure(self, count, *words, **how):
+        """A worker of its own for so many deliveries."""
+        with self.worker(*words) as worker:
+            return worker.measure(count, **how)
 
-class Worker:
+
+class Worker(Stopping):
     def __init__(self, world, words):
         self.port, self.begun = free_port(), time.time()
         self.log = os.path.join(world.directory, f"worker-{self.port}.log")

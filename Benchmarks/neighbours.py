@@ -9,9 +9,9 @@ dead         one endpoint that answers 503 and a backlog of events for it, besid
              is a record of it written again?
 """
 import base64, hashlib, json, os, socket, subprocess, sys, threading, time
+from harness import SECRET, Nginx, free_port, usage
 
 ENDPOINTS, SICK = 1000, 10
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def message_id(number):
@@ -39,45 +39,6 @@ class Hanging:
             self.held.append(self.listener.accept()[0])
 
 
-class Nginx:
-    def __init__(self, directory):
-        self.directory = os.path.join(directory, "nginx")
-        os.makedirs(self.directory)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
-        self.log = os.path.join(self.directory, "received.log")
-        path = os.path.join(self.directory, "nginx.conf")
-        with open(path, "w") as file:
-            file.write(f"""daemon off; worker_processes 1; pid {self.directory}/pid; error_log {self.directory}/error.log;
-events {{ worker_connections 8192; }}
-http {{
-  log_format received '$msec $http_webhook_id';
-  access_log {self.log} received; keepalive_requests 1000000; client_body_temp_path {self.directory}/body;
-  proxy_temp_path {self.directory}/p; fastcgi_temp_path {self.directory}/f; uwsgi_temp_path {self.directory}/u; scgi_temp_path {self.directory}/s;
-  server {{ listen 127.0.0.1:{self.port} backlog=4096; location / {{ return 200; }} location /dead {{ return 503; }} }}
-}}
-""")
-        self.process = subprocess.Popen(["nginx", "-c", path, "-p", self.directory], stderr=subprocess.DEVNULL)
-        self.position = 0
-
-    def received(self):
-        """(seconds, webhook-id) of what came since the last call."""
-        try:
-            with open(self.log) as file:
-                file.seek(self.position)
-                text = file.read()
-        except FileNotFoundError:
-            return []
-        end = text.rfind("\n") + 1
-        self.position += end
-        lines = (line.split(" ") for line in text[:end].splitlines())
-        return [(float(time_), id_) for time_, id_ in lines]
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
-
 class Neighbours:
     """One round: 1,000 event types, one endpoint each; of the first 20 endpoints half hang and half refuse, or aren't there."""
 
@@ -86,9 +47,8 @@ class Neighbours:
         self.directory = os.path.join(directory, name)
         os.makedirs(self.directory)
         self.prefix = f"bench{os.getpid()}-{name}."
-        self.nginx, self.hanging = Nginx(self.directory), Hanging()
-        with socket.create_server(("127.0.0.1", 0)) as closed:
-            self.refusing = closed.getsockname()[1]
+        self.nginx = Nginx(os.path.join(self.directory, "nginx"), log=True, more="location /dead { return 503; }")
+        self.hanging, self.refusing = Hanging(), free_port()
         self.connection = ["-b", options.brokers, "--topic-prefix", self.prefix]
         self.allowed = ["--allow-http", "--allow-network", "127.0.0.0/8"]
         self.worker = None
@@ -101,7 +61,7 @@ class Neighbours:
         self.martlet("topics", "create", "--partitions", "12")
         lines = ["endpoints:"]
         for number in range(ENDPOINTS):
-            port = self.nginx.port if number >= 2 * SICK else self.hanging.port if number < SICK else self.refusing
+            port = self.nginx.ports[0] if number >= 2 * SICK else self.hanging.port if number < SICK else self.refusing
             if number < 2 * SICK and not self.with_sick:
                 continue
             lines.append(f"  - {{id: ep_{number}, url: 'http://127.0.0.1:{port}/{number}', types: [kind{number}.made], secrets: [{{plain: {SECRET}}}]}}")
@@ -128,11 +88,9 @@ class Neighbours:
         return lines, healthy
 
     def start_worker(self):
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
         log = open(os.path.join(self.directory, "worker.log"), "w")
         self.worker = subprocess.Popen(
-            [self.options.martlet, "worker", *self.connection, *self.allowed, "--http-listen", f"127.0.0.1:{port}"], stdout=log, stderr=log)
+            [self.options.martlet, "worker", *self.connection, *self.allowed, "--http-listen", f"127.0.0.1:{free_port()}"], stdout=log, stderr=log)
 
     def ready(self):
         log = os.path.join(self.directory, "worker.log")
@@ -141,11 +99,6 @@ class Neighbours:
                 return
             time.sleep(0.1)
         raise SystemExit(f"bench: the worker isn't ready after a minute; log in {log}")
-
-    def cpu(self):
-        """User and system seconds of the worker."""
-        fields = open(f"/proc/{self.worker.pid}/stat").read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def wait(self, ids, seconds):
         """When each of the ids was received first."""
@@ -172,12 +125,12 @@ class Neighbours:
         times = sorted(found[id_] for id_ in ids)
         # From the first to the last but one in a hundred: the end is one endpoint's affair.
         last = times[int(len(times) * 0.99)]
-        return {"per_second": len(times) * 0.99 / (last - times[0]), "cpu_us": self.cpu() / len(ids) * 1e6}
+        return {"per_second": len(times) * 0.99 / (last - times[0]), "cpu_us": usage(self.worker.pid)[0] / len(ids) * 1e6}
 
     def latency(self, rate, seconds, prefix=""):
         lines, healthy = self.events(rate * seconds)
         kcat, published = self.publisher(), []
-        before, start, sent = self.cpu(), time.time(), 0
+        before, start, sent = usage(self.worker.pid)[0], time.time(), 0
         while sent < len(lines):
             due = min(len(lines), int((time.time() - start) * rate) + 1)
             if due > sent:
@@ -190,10 +143,10 @@ class Neighbours:
         kcat.stdin.close()
         ids = [id_ for id_ in healthy if id_]
         found = self.wait(ids, 120)
-        spent = self.cpu() - before
+        cpu, memory = usage(self.worker.pid)
         took = [(found[id_] - at) * 1000 for id_, at in zip(healthy, published) if id_]
         return {f"{prefix}p50_ms": percentile(took, 0.5), f"{prefix}p99_ms": percentile(took, 0.99), f"{prefix}p999_ms": percentile(took, 0.999),
-                f"{prefix}open_loop_cpu_us": spent / len(ids) * 1e6, "rss_mb": int(next(line for line in open(f"/proc/{self.worker.pid}/status") if line.startswith("VmRSS")).split()[1]) / 1024}
+                f"{prefix}open_loop_cpu_us": (cpu - before) / len(ids) * 1e6, "rss_mb": memory}
 
     def run(self):
         try:
@@ -220,7 +173,7 @@ class Dead(Neighbours):
     def prepare(self):
         self.martlet("topics", "create", "--partitions", "12")
         for name, type_ in (("dead", "dead.made"), ("well", "well.made")):
-            self.martlet("endpoint", "create", "--id", f"ep_{name}", "--url", f"http://127.0.0.1:{self.nginx.port}/{name}", "--types", type_,
+            self.martlet("endpoint", "create", "--id", f"ep_{name}", "--url", f"http://127.0.0.1:{self.nginx.ports[0]}/{name}", "--types", type_,
                          "--secret", SECRET, *self.allowed)
 
     def lines(self, count, type_):
@@ -260,8 +213,8 @@ class Dead(Neighbours):
                     first = first or when
                 if time.time() - begun > self.options.seconds + 600:
                     raise SystemExit(f"bench: nothing was sent; logs in {self.directory}")
-            return {"requests": seen, "well_published": published, "well_received": well, "most_rewrites": self.most_rewrites(),
-                    "cpu_s": self.cpu(), "rss_mb": int(next(line for line in open(f"/proc/{self.worker.pid}/status") if line.startswith("VmRSS")).split()[1]) / 1024}
+            cpu, memory = usage(self.worker.pid)
+            return {"requests": seen, "well_published": published, "well_received": well, "most_rewrites": self.most_rewrites(), "cpu_s": cpu, "rss_mb": memory}
         finally:
             if self.worker:
                 self.worker.kill()

@@ -2,9 +2,9 @@
 ratio, or the value where there is no reference, should be."""
 import os, time
 from neighbours import message_id, percentile
-from harness import Nginx, SlowReceiver, free_port
+from harness import Nginx, SlowReceiver
 
-ONE_LANE = ("--roles", "delivery", "--lanes", "1")
+ONE_LANE, FAN_OUT, FEW = ("--roles", "delivery", "--lanes", "1"), ("--roles", "fanout"), ("--max-in-flight", "64")
 
 
 def figures(worker, reference, cpu_target, speed_target=None):
@@ -13,119 +13,81 @@ def figures(worker, reference, cpu_target, speed_target=None):
     return rows
 
 
-def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, scheme="http", reference=True, reference_words=(), settings="", spread=None):
+def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, scheme="http", reference=True, reference_words=()):
     """Deliveries that lie ready, sent by the reference and by one lane, each of them all."""
     world = bench.world(name)
-    world.endpoints(endpoints, receiver, scheme=scheme, settings=settings)
-    world.load("deliveries", count, "--partitions", 24, "--endpoints", spread or endpoints, "--bytes", bytes_)
+    world.endpoints(endpoints, receiver, scheme=scheme)
+    world.load("deliveries", count, "--partitions", 24, "--endpoints", endpoints, "--bytes", bytes_)
     theirs = world.reference(count, receiver.ports[0], *reference_words) if reference else None
-    worker = world.worker(*ONE_LANE, *words)
-    try:
-        ours = worker.measure(count)
-    finally:
-        worker.stop()
-    return ours, theirs
+    return world.measure(count, *ONE_LANE, *words), theirs
 
 
 def a(bench):
     """Kept connections, 1 KB bodies, 64 connections: one endpoint; then 1,000 endpoints on 100 receivers."""
-    receiver = Nginx(os.path.join(bench.directory, "a"), ports=100)
-    try:
-        ours, theirs = deliveries(bench, "a", 1, receiver, bench.count(300_000), ("--max-in-flight", "64"))
-        bench.plain = ours
-        yield "one endpoint", figures(ours, theirs, 1.5, 0.6)
-        many, theirs = deliveries(bench, "a24", 24, receiver, bench.count(300_000), ("--max-in-flight", "64"))
-        yield "24 endpoints, a partition each", figures(many, theirs, 1.5, 0.6)
-        thousand, theirs = deliveries(bench, "a1000", 1_000, receiver, bench.count(300_000), ("--max-in-flight", "64"))
-        yield "1,000 endpoints, 100 receivers", figures(thousand, theirs, 1.8)
-    finally:
-        receiver.stop()
+    with Nginx(os.path.join(bench.directory, "a"), ports=100) as receiver:
+        def run(name, endpoints):
+            return deliveries(bench, name, endpoints, receiver, bench.count(300_000), FEW)
+        yield "one endpoint", figures(*run("a", 1), 1.5, 0.6)
+        yield "24 endpoints, a partition each", figures(*run("a24", 24), 1.5, 0.6)
+        yield "1,000 endpoints, 100 receivers", figures(*run("a1000", 1_000), 1.8)
 
 
 def b(bench):
     """The same over TLS."""
-    receiver = Nginx(os.path.join(bench.directory, "b"), tls="resumed")
-    try:
-        ours, theirs = deliveries(bench, "b", 1, receiver, bench.count(200_000), ("--max-in-flight", "64", "--ca-file", receiver.authority), scheme="https", reference_words=("--ca", receiver.authority))
-        yield "one endpoint, TLS", figures(ours, theirs, 1.5)
-    finally:
-        receiver.stop()
+    with Nginx(os.path.join(bench.directory, "b"), tls="resumed") as receiver:
+        pair = deliveries(bench, "b", 1, receiver, bench.count(200_000), (*FEW, "--ca-file", receiver.authority), scheme="https", reference_words=("--ca", receiver.authority))
+        yield "one endpoint, TLS", figures(*pair, 1.5)
 
 
 def c(bench):
     """64 KB bodies."""
-    receiver = Nginx(os.path.join(bench.directory, "c"))
-    try:
-        ours, theirs = deliveries(bench, "c", 1, receiver, bench.count(20_000), ("--max-in-flight", "64"), bytes_=65_536)
-        yield "64 KB bodies", figures(ours, theirs, 1.5)
-    finally:
-        receiver.stop()
+    with Nginx(os.path.join(bench.directory, "c")) as receiver:
+        yield "64 KB bodies", figures(*deliveries(bench, "c", 1, receiver, bench.count(20_000), FEW, bytes_=65_536), 1.5)
 
 
 def d(bench):
-    """Receivers that take 50 ms, 10,000 requests in flight; the CPU beside that of (a)."""
-    receiver, tls = SlowReceiver(50), Nginx(os.path.join(bench.directory, "d"), tls="resumed")
-    try:
-        time.sleep(0.2)
-        plain = getattr(bench, "plain", None) or deliveries(bench, "a", 1, receiver, bench.count(100_000), ("--max-in-flight", "64"), reference=False)[0]
+    """Receivers that take 50 ms, 10,000 requests in flight, beside 64 to one that answers at once; and the memory of 10,000 over TLS."""
+    with Nginx(os.path.join(bench.directory, "d")) as fast:
+        plain, _ = deliveries(bench, "dfast", 1, fast, bench.count(200_000), FEW, reference=False)
+    with SlowReceiver(50) as receiver:
         ours, _ = deliveries(bench, "d", 240, receiver, bench.count(400_000), ("--max-in-flight", "10000"), reference=False)
-        yield "50 ms, 10,000 in flight", {"cpu_us": (ours["cpu_us"], plain["cpu_us"], ("<=", 1.5)), "per_second": (ours["per_second"], None, None), "rss_mb": (ours["rss_mb"], None, ("<=", 150))}
-    finally:
-        receiver.stop()
-        tls.stop()
+    yield "50 ms, 10,000 in flight", {"cpu_us": (ours["cpu_us"], plain["cpu_us"], ("<=", 1.5)), "per_second": (ours["per_second"], None, None), "rss_mb": (ours["rss_mb"], None, ("<=", 150))}
+    with SlowReceiver(2_000) as slow, Nginx(os.path.join(bench.directory, "dtls"), tls="resumed", answer=f"proxy_pass http://127.0.0.1:{slow.ports[0]}") as receiver:
+        ours, _ = deliveries(bench, "dtls", 240, receiver, bench.count(60_000), ("--max-in-flight", "10000", "--ca-file", receiver.authority), scheme="https", reference=False)
+    yield "10,000 in flight over TLS", {"rss_mb": (ours["rss_mb"], None, ("<=", 500))}
 
 
 def f(bench):
     """Fan-out of each event to ten endpoints, without delivery; CPU per delivery written."""
-    receiver = Nginx(os.path.join(bench.directory, "f"))
-    try:
+    with Nginx(os.path.join(bench.directory, "f")) as receiver:
         world = bench.world("f")
         world.endpoints(10, receiver, types="kind0.made")
         count = bench.count(30_000)
         world.load("events", count, "--types", 1)
-        worker = world.worker("--roles", "fanout")
-        try:
-            ours = worker.measure(count * 10, name="martlet_fanout_deliveries_total", label="")
-        finally:
-            worker.stop()
+        ours = world.measure(count * 10, *FAN_OUT, name="martlet_fanout_deliveries_total", label="")
         yield "1 event to 10 endpoints", {"cpu_us": (ours["cpu_us"], None, None), "per_second": (ours["per_second"], None, None), "rss_mb": (ours["rss_mb"], None, None)}
-    finally:
-        receiver.stop()
 
 
 def g(bench):
     """100 active endpoints, alone and among 100,000 registered ones; and how long the registry takes to be read (j)."""
-    receiver = Nginx(os.path.join(bench.directory, "g"))
-    try:
+    with Nginx(os.path.join(bench.directory, "g")) as receiver:
         count = bench.count(200_000)
-        few, _ = deliveries(bench, "g100", 100, receiver, count, ("--max-in-flight", "64"), reference=False)
+        few, _ = deliveries(bench, "g100", 100, receiver, count, FEW, reference=False)
         world = bench.world("g")
         world.endpoints(100_000, receiver)
         world.load("deliveries", count, "--partitions", 24, "--endpoints", 100)
-        worker = world.worker(*ONE_LANE, "--max-in-flight", "64")
-        try:
-            many = worker.measure(count)
-        finally:
-            worker.stop()
+        many = world.measure(count, *ONE_LANE, *FEW)
         yield "100 of 100,000 endpoints", {"cpu_us": (many["cpu_us"], few["cpu_us"], ("<=", 1.05)), "more_rss_mb": (many["rss_mb"] - few["rss_mb"], None, ("<=", 150))}
-        worker = world.worker(*ONE_LANE)
-        try:
-            seconds = worker.ready()
-        finally:
-            worker.stop()
-        yield "start-up with 100,000 endpoints (j)", {"seconds": (seconds, None, ("<=", 3))}
-    finally:
-        receiver.stop()
+        with world.worker(*ONE_LANE) as worker:
+            yield "start-up with 100,000 endpoints (j)", {"seconds": (worker.ready(), None, ("<=", 3))}
 
 
 def h(bench):
     """An open loop at a fifth of what both roles together can do: from when an event should have been published to the receiver's log."""
-    receiver = Nginx(os.path.join(bench.directory, "h"), log=True)
-    try:
+    with Nginx(os.path.join(bench.directory, "h"), log=True) as receiver:
         world = bench.world("h")
         world.endpoints(100, receiver, types="kind%d.made")
-        worker = world.worker()
-        try:
+        with world.worker() as worker:
             worker.ready()
             count = bench.count(40_000)
             world.load("events", count, "--types", 100)
@@ -135,10 +97,6 @@ def h(bench):
                 count += rate * OPEN_LOOP_SECONDS
                 yield f"open loop, {rate} a second", {"p50_ms": (percentile(took, 0.5), None, targets[0]), "p99_ms": (percentile(took, 0.99), None, targets[1]),
                                                       "p999_ms": (percentile(took, 0.999), None, None), "cpu_us": (cpu, None, None)}
-        finally:
-            worker.stop()
-    finally:
-        receiver.stop()
 
 
 OPEN_LOOP_SECONDS = 20
@@ -162,8 +120,7 @@ def open_loop(world, worker, receiver, rate, first):
 
 def i(bench):
     """An endpoint of 100 a second with a backlog, in the partitions of 23 others: are they as fast as without it, and is it?"""
-    receiver = Nginx(os.path.join(bench.directory, "i"))
-    try:
+    with Nginx(os.path.join(bench.directory, "i")) as receiver:
         def run(limited):
             world = bench.world("i")
             world.endpoints(24, receiver)
@@ -171,72 +128,46 @@ def i(bench):
                 world.martlet("endpoint", "update", "ep_0", "--rate", "100/s", *world.allowed)
             count = bench.count(100_000)
             world.load("deliveries", count, "--partitions", 24, "--endpoints", 24)
-            worker = world.worker(*ONE_LANE, "--max-in-flight", "64")
-            try:
-                return worker.measure(int(count * 22.8 / 24))
-            finally:
-                worker.stop()
+            return world.measure(int(count * 22.8 / 24), *ONE_LANE, *FEW)
         without, beside = run(False), run(True)
         yield "23 endpoints beside a limited one", {"per_second": (beside["per_second"], without["per_second"], (">=", 0.9)), "cpu_us": (beside["cpu_us"], without["cpu_us"], None)}
-    finally:
-        receiver.stop()
 
 
 def k(bench):
     """Fan-out alone, delivery alone, and both roles in one process, of the same events."""
-    receiver = Nginx(os.path.join(bench.directory, "k"))
-    try:
+    with Nginx(os.path.join(bench.directory, "k")) as receiver:
         count = bench.count(100_000)
-        world = bench.world("k")
-        world.endpoints(24, receiver, types="kind%d.made")
-        world.load("events", count, "--types", 24)
-        fanout = world.worker("--roles", "fanout")
-        try:
-            alone = fanout.measure(count, name="martlet_fanout_deliveries_total", label="")
-        finally:
-            fanout.stop()
+
+        def world_of_events(name):
+            world = bench.world(name)
+            world.endpoints(24, receiver, types="kind%d.made")
+            world.load("events", count, "--types", 24)
+            return world
+        world = world_of_events("k")
+        alone = world.measure(count, *FAN_OUT, name="martlet_fanout_deliveries_total", label="")
         theirs = world.reference(count, receiver.ports[0])
-        delivery = world.worker(*ONE_LANE, "--max-in-flight", "64")
-        try:
-            second = delivery.measure(count)
-        finally:
-            delivery.stop()
-        world = bench.world("kboth")
-        world.endpoints(24, receiver, types="kind%d.made")
-        world.load("events", count, "--types", 24)
-        worker = world.worker("--lanes", "1", "--max-in-flight", "64")
-        try:
-            both = worker.measure(count)
-        finally:
-            worker.stop()
+        second = world.measure(count, *ONE_LANE, *FEW)
+        both = world_of_events("kboth").measure(count, "--lanes", "1", *FEW)
         yield "fan-out alone", {"cpu_us": (alone["cpu_us"], theirs["cpu_us"], None), "per_second": (alone["per_second"], None, None)}
         yield "delivery alone", {"cpu_us": (second["cpu_us"], theirs["cpu_us"], None), "per_second": (second["per_second"], theirs["per_second"], None)}
         yield "both roles in one process", {"cpu_us": (both["cpu_us"], theirs["cpu_us"], ("<=", 2.3)), "per_second": (both["per_second"], theirs["per_second"], None)}
-    finally:
-        receiver.stop()
 
 
 def l(bench):
     """A fresh TLS connection for each delivery, resumed and in full: so many a second a whole core could make."""
     for kind, target in (("resumed", 2_000), ("full", 1_000)):
-        receiver = Nginx(os.path.join(bench.directory, "l-" + kind), tls=kind, keep=False)
-        try:
-            ours, _ = deliveries(bench, "l", 1, receiver, bench.count(10_000), ("--max-in-flight", "64", "--ca-file", receiver.authority), scheme="https", reference=False)
+        with Nginx(os.path.join(bench.directory, "l-" + kind), tls=kind, keep=False) as receiver:
+            ours, _ = deliveries(bench, "l", 1, receiver, bench.count(10_000), (*FEW, "--ca-file", receiver.authority), scheme="https", reference=False)
             yield f"fresh TLS, {kind}", {"per_core_second": (1e6 / ours["cpu_us"], None, (">=", target)), "cpu_us": (ours["cpu_us"], None, None)}
-        finally:
-            receiver.stop()
 
 
 def m(bench):
     """(a) over libcurl, beside a bare libcurl loop without Kafka."""
-    receiver = Nginx(os.path.join(bench.directory, "m"))
-    try:
+    with Nginx(os.path.join(bench.directory, "m")) as receiver:
         count = bench.count(100_000)
-        ours, _ = deliveries(bench, "m", 1, receiver, count, ("--max-in-flight", "64", "--transport", "curl"), reference=False)
+        ours, _ = deliveries(bench, "m", 1, receiver, count, (*FEW, "--transport", "curl"), reference=False)
         loop = bench.world("mloop").reference(count, receiver.ports[0], "--curl")
         yield "one endpoint over libcurl", figures(ours, loop, 1.35)
-    finally:
-        receiver.stop()
 
 
 ALL = {"a": a, "b": b, "c": c, "d": d, "f": f, "g": g, "h": h, "i": i, "k": k, "l": l, "m": m}
