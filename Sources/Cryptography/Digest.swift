@@ -7,6 +7,14 @@ public enum SHA256 {
         martlet_sha256(bytes, bytes.count, &out)
         return out
     }
+
+    /// The same without an array for the result.
+    public static func inlineDigest(_ bytes: [UInt8]) -> InlineArray<32, UInt8> {
+        var out = InlineArray<32, UInt8>(repeating: 0)
+        var span = out.mutableSpan
+        span.withUnsafeMutableBufferPointer { martlet_sha256(bytes, bytes.count, $0.baseAddress) }
+        return out
+    }
 }
 
 public enum SecureRandom {
@@ -37,8 +45,20 @@ public struct HMACSHA256: Sendable {
 
     /// 32 bytes: the code of `head` and `body`, one after the other.
     public func code(_ head: [UInt8], _ body: UnsafeRawBufferPointer) -> [UInt8] {
-        var out = [UInt8](repeating: 0, count: 32)
-        withUnsafePointer(to: prepared) { martlet_hmac_code($0, head, head.count, body.baseAddress, body.count, &out) }
+        let code = code(head.span, body)
+        return code.indices.map { code[$0] }
+    }
+
+    public func code(_ head: Span<UInt8>, _ body: UnsafeRawBufferPointer) -> InlineArray<32, UInt8> {
+        var out = InlineArray<32, UInt8>(repeating: 0)
+        var span = out.mutableSpan
+        withUnsafePointer(to: prepared) { prepared in
+            head.withUnsafeBufferPointer { head in
+                span.withUnsafeMutableBufferPointer {
+                    martlet_hmac_code(prepared, head.baseAddress, head.count, body.baseAddress, body.count, $0.baseAddress)
+                }
+            }
+        }
         return out
     }
 }

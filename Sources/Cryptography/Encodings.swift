@@ -9,25 +9,32 @@ public enum Base64 {
     }
 
     public static func append(_ bytes: [UInt8], _ alphabet: Alphabet = .standard, to out: inout [UInt8]) {
-        var group: UInt32 = 0
-        var held = 0
-        for byte in bytes {
-            group = group << 8 | UInt32(byte)
-            held += 1
-            if held == 3 {
-                out.append(character(UInt8(group >> 18 & 63), alphabet))
-                out.append(character(UInt8(group >> 12 & 63), alphabet))
-                out.append(character(UInt8(group >> 6 & 63), alphabet))
-                out.append(character(UInt8(group & 63), alphabet))
-                group = 0
-                held = 0
-            }
-        }
-        guard held > 0 else { return }
-        group <<= UInt32(8 * (3 - held))
-        for index in 0...held { out.append(character(UInt8(group >> UInt32(18 - 6 * index) & 63), alphabet)) }
-        if alphabet == .standard { for _ in held..<3 { out.append(UInt8(ascii: "=")) } }
+        append(bytes.span, alphabet, to: &out)
     }
+
+    public static func append(_ bytes: Span<UInt8>, _ alphabet: Alphabet = .standard, to out: inout [UInt8]) {
+        let characters = alphabet == .standard ? standard : urlUnpadded
+        out.append(addingCapacity: (bytes.count + 2) / 3 * 4) { out in
+            var at = 0
+            while at + 3 <= bytes.count {
+                let group = Int(bytes[at]) << 16 | Int(bytes[at + 1]) << 8 | Int(bytes[at + 2])
+                out.append(characters[group >> 18])
+                out.append(characters[group >> 12 & 63])
+                out.append(characters[group >> 6 & 63])
+                out.append(characters[group & 63])
+                at += 3
+            }
+            let left = bytes.count - at
+            guard left > 0 else { return }
+            let group = Int(bytes[at]) << 16 | (left > 1 ? Int(bytes[at + 1]) << 8 : 0)
+            for index in 0...left { out.append(characters[group >> (18 - 6 * index) & 63]) }
+            if alphabet == .standard { for _ in left..<3 { out.append(UInt8(ascii: "=")) } }
+        }
+    }
+
+    private static let letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+    private static let standard = Array((letters + "+/").utf8)
+    private static let urlUnpadded = Array((letters + "-_").utf8)
 
     public static func decode(_ text: String, _ alphabet: Alphabet = .standard) -> [UInt8]? {
         var characters = Array(text.utf8)
@@ -53,16 +60,6 @@ public enum Base64 {
         return group == 0 ? out : nil
     }
 
-    private static func character(_ value: UInt8, _ alphabet: Alphabet) -> UInt8 {
-        switch value {
-        case 0..<26: value + 65
-        case 26..<52: value + 71
-        case 52..<62: value - 4
-        case 62: alphabet == .standard ? UInt8(ascii: "+") : UInt8(ascii: "-")
-        default: alphabet == .standard ? UInt8(ascii: "/") : UInt8(ascii: "_")
-        }
-    }
-
     private static func value(of character: UInt8, _ alphabet: Alphabet) -> UInt8? {
         switch character {
         case UInt8(ascii: "A")...UInt8(ascii: "Z"): character - 65
@@ -86,21 +83,24 @@ public enum Base32 {
     }
 
     /// The first `count` of `bytes`.
-    public static func append(_ bytes: [UInt8], count: Int, to out: inout [UInt8]) {
+    public static func append(_ bytes: [UInt8], count: Int, to out: inout [UInt8]) { append(bytes.span.extracting(first: count), to: &out) }
+
+    public static func append(_ bytes: Span<UInt8>, to out: inout [UInt8]) {
         func character(_ value: UInt32) -> UInt8 { UInt8(truncatingIfNeeded: value < 26 ? value + 97 : value + 24) }
-        var group: UInt32 = 0
-        var bits: UInt32 = 0
-        for index in 0..<count {
-            let byte = bytes[index]
-            group = group << 8 | UInt32(byte)
-            bits += 8
-            while bits >= 5 {
-                bits -= 5
-                out.append(character(group >> bits & 31))
+        out.append(addingCapacity: (bytes.count * 8 + 4) / 5) { out in
+            var group: UInt32 = 0
+            var bits: UInt32 = 0
+            for index in 0..<bytes.count {
+                group = group << 8 | UInt32(bytes[index])
+                bits += 8
+                while bits >= 5 {
+                    bits -= 5
+                    out.append(character(group >> bits & 31))
+                }
+                group &= (1 << bits) - 1
             }
-            group &= (1 << bits) - 1
+            if bits > 0 { out.append(character(group << (5 - bits) & 31)) }
         }
-        if bits > 0 { out.append(character(group << (5 - bits) & 31)) }
     }
 }
 
@@ -120,26 +120,28 @@ public enum Hex {
     }
 }
 
+extension [UInt8] {
+    /// Appends a literal as UTF-8: a copy, where a string's bytes are asked for one by one and a constant array is counted.
+    @inlinable public mutating func append(_ literal: StaticString) {
+        literal.withUTF8Buffer { append(contentsOf: $0) }
+    }
+}
+
 /// Numbers as text, without a string in between.
 public enum Decimal {
     public static func append(_ number: Int, to out: inout [UInt8]) {
-        guard number >= 10 else {
-            if number >= 0 { return out.append(48 + UInt8(truncatingIfNeeded: number)) }
-            return out.append(contentsOf: String(number).utf8)
-        }
-        var digits = 1
-        var limit = 10
-        while digits < 19, number >= limit {
-            digits += 1
-            (limit, _) = limit.multipliedReportingOverflow(by: 10)
-        }
-        for _ in 0..<digits { out.append(48) }
-        var rest = number
-        var place = out.count - 1
-        while rest > 0 {
-            out[place] = 48 + UInt8(truncatingIfNeeded: rest % 10)
+        if number >= 0, number < 10 { return out.append(48 + UInt8(truncatingIfNeeded: number)) }
+        var digits = InlineArray<20, UInt8>(repeating: 0)
+        var (at, rest) = (20, number.magnitude)
+        repeat {
+            at -= 1
+            digits[at] = 48 + UInt8(truncatingIfNeeded: rest % 10)
             rest /= 10
-            place -= 1
+        } while rest > 0
+        if number < 0 {
+            at -= 1
+            digits[at] = UInt8(ascii: "-")
         }
+        out.append(addingCapacity: 20 - at) { out in for index in at..<20 { out.append(digits[index]) } }
     }
 }

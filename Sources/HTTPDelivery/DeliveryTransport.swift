@@ -51,7 +51,7 @@ public final class DeliveryTransport: HTTPTransport {
         return made
     }
 
-    public func start(_ request: HTTPRequest, nowMicroseconds: Int64) {
+    public func start(_ request: consuming HTTPRequest, nowMicroseconds: Int64) {
         let kind = configuration.proxy == nil ? request.target.transport ?? configuration.transport : .curl
         switch kind {
         case .direct: direct.start(request, nowMicroseconds: nowMicroseconds)

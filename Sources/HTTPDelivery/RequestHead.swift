@@ -24,9 +24,12 @@ public struct HeaderLines: Sendable {
         bytes.append(contentsOf: name.bytes)
         let end = bytes.count
         write(&bytes)
-        var isFit = name.isFit
-        for index in end..<bytes.count where bytes[index] < 0x20 && bytes[index] != 0x09 || bytes[index] == 0x7f { isFit = false }
-        guard isFit else {
+        let isFit = bytes.withUnsafeBufferPointer { bytes in
+            var odd = false
+            for byte in bytes[end...] { odd = odd || byte < 0x20 && byte != 0x09 || byte == 0x7f }
+            return !odd
+        }
+        guard isFit, name.isFit else {
             bytes.removeSubrange(start...)
             isSafe = false
             return
@@ -40,6 +43,17 @@ public struct HeaderLines: Sendable {
         bytes.append(contentsOf: other.bytes)
         isSafe = isSafe && other.isSafe
         hasAccept = hasAccept || other.hasAccept
+    }
+
+    /// The lines, those of the framing, and the end of the head. Leaves nothing behind: the array is handed over, not copied.
+    mutating func takeFramed(bodyBytes: Int) -> [UInt8] {
+        var lines: [UInt8] = []
+        swap(&lines, &bytes)
+        if !hasAccept { lines.append("Accept: */*\r\n") }
+        lines.append("Content-Length: ")
+        Decimal.append(bodyBytes, to: &lines)
+        lines.append("\r\n\r\n")
+        return lines
     }
 
     /// Line by line, in order.
@@ -78,30 +92,13 @@ public final class RequestTarget: Sendable {
     public let transport: TransportKind?
     let origin: Origin
     /// The request line and `Host`.
-    private let start: [UInt8]
+    let start: [UInt8]
 
     public init(_ url: EndpointURL, tls: TLSIdentity? = nil, transport: TransportKind? = nil) {
         (self.url, self.tls, self.transport) = (url, tls, transport)
         origin = Origin(isTLS: url.isTLS, host: url.host, port: url.port, identity: url.isTLS ? tls?.number : nil)
         start = Array("POST \(url.target) HTTP/1.1\r\nHost: \(url.authority)\r\n".utf8)
     }
-
-    /// All of a request but its body.
-    func head(_ headers: HeaderLines, bodyBytes: Int) -> [UInt8] {
-        var head: [UInt8] = []
-        head.reserveCapacity(start.count + headers.bytes.count + 48)
-        head.append(contentsOf: start)
-        head.append(contentsOf: headers.bytes)
-        if !headers.hasAccept { head.append(contentsOf: Self.accept) }
-        head.append(contentsOf: Self.length)
-        Decimal.append(bodyBytes, to: &head)
-        head.append(contentsOf: Self.end)
-        return head
-    }
-
-    private static let accept = Array("Accept: */*\r\n".utf8)
-    private static let length = Array("Content-Length: ".utf8)
-    private static let end = Array("\r\n\r\n".utf8)
 }
 
 /// What a kept connection, or a TLS session, is good for.

@@ -84,7 +84,7 @@ public struct HTTPResult: Sendable {
 /// watches its descriptors with tokens in the range that it was given and never blocks.
 public protocol HTTPTransport: AnyObject {
     /// Takes a request; its result comes from `drain`, also when it can't even be started.
-    func start(_ request: HTTPRequest, nowMicroseconds: Int64)
+    func start(_ request: consuming HTTPRequest, nowMicroseconds: Int64)
     /// From now on, for what is in flight and for kept connections, too.
     func setAddressPolicy(_ policy: AddressPolicy)
     /// Ends a request early; its result (`cancelled`) still comes. Unknown tokens are ignored.

@@ -137,12 +137,29 @@ public func appendJSONString(_ text: String, to out: inout [UInt8]) {
     out.append(UInt8(ascii: "\""))
     let start = out.count
     out.append(contentsOf: text.utf8)
-    // Most texts stand as they are.
-    for index in start..<out.count where out[index] < 0x20 || out[index] == UInt8(ascii: "\"") || out[index] == UInt8(ascii: "\\") {
-        let rest = Array(out[index...])
-        out.removeSubrange(index...)
+    endJSONString(from: start, &out)
+}
+
+/// The same of bytes that are UTF-8.
+public func appendJSONString(utf8 bytes: ArraySlice<UInt8>, to out: inout [UInt8]) {
+    out.append(UInt8(ascii: "\""))
+    let start = out.count
+    out.append(contentsOf: bytes)
+    endJSONString(from: start, &out)
+}
+
+/// Escapes what needs it from `start` on, and closes the quotes. Most texts stand as they are.
+private func endJSONString(from start: Int, _ out: inout [UInt8]) {
+    let isPlain = out.withUnsafeBufferPointer { bytes in
+        var odd = false
+        // Without a way out, so that many bytes are looked at at once.
+        for byte in bytes[start...] { odd = odd || byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") }
+        return !odd
+    }
+    if !isPlain {
+        let rest = Array(out[start...])
+        out.removeSubrange(start...)
         for byte in rest { appendEscaped(byte, to: &out) }
-        break
     }
     out.append(UInt8(ascii: "\""))
 }

@@ -184,11 +184,14 @@ public final class Producer {
     }
 
     private func topic(_ name: String) -> OpaquePointer? {
-        if let known = topics[name] { return known }
-        guard let made = rd_kafka_topic_new(handle, name, nil) else { return nil }
-        topics[name] = made
-        return made
+        // Most records are for the topic of the one before.
+        if let latest, latest.name == name { return latest.topic }
+        guard let topic = topics[name] ?? rd_kafka_topic_new(handle, name, nil) else { return nil }
+        topics[name] = topic
+        latest = (name, topic)
+        return topic
     }
+    private var latest: (name: String, topic: OpaquePointer)?
 
     /// For tests: what librdkafka would do after an error that it can't recover from.
     func injectFatalError() { rd_kafka_test_fatal_error(handle, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "test") }
@@ -200,7 +203,7 @@ public final class Producer {
         isClosed = true
         rd_kafka_queue_io_event_enable(queue, -1, nil, 0)
         for topic in topics.values { rd_kafka_topic_destroy(topic) }
-        lastTopic = nil
+        (lastTopic, latest) = (nil, nil)
         topics = [:]
         rd_kafka_queue_destroy(queue)
         rd_kafka_purge(handle, Int32(RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT))

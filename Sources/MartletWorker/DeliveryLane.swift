@@ -65,6 +65,9 @@ final class DeliveryLane {
     private var ready: [EventLoop.Ready] = []
     private var addresses: AddressPolicy
     private var lastOwnAddresses: Int64 = 0
+    let attemptsTopic: String
+    /// The record of the attempt that is being written.
+    var attemptRecord: [UInt8] = []
     var hasMoreToRead = false
     var now = LaneTime(monotonic: 0, wall: 0)
 
@@ -74,6 +77,7 @@ final class DeliveryLane {
         self.metrics = metrics
         log = configuration.log.with("lane", String(number))
         let topics = configuration.topics
+        attemptsTopic = topics.attempts
         let tiers = Set(configuration.discoveredTiers + configuration.lane.tiers).sorted()
         laneTopics = [topics.deliveries, topics.replay] + tiers.map { topics.retry($0) }
         topicIndex = Dictionary(uniqueKeysWithValues: laneTopics.enumerated().map { ($1, $0) })
@@ -86,7 +90,10 @@ final class DeliveryLane {
         options.sessionTimeoutMilliseconds = Int(configuration.sessionTimeoutMilliseconds)
         options.prefetchKilobytes = configuration.prefetchKilobytes(topicsPerPartition: laneTopics.count + 1)
         member = try GroupMember(configuration.kafka, options)
-        producer = try Producer(configuration.kafka)
+        var producing = Producer.Options()
+        // Nobody waits for attempt records, and what moves to a retry topic waits for seconds there.
+        producing.lingerMilliseconds = 10
+        producer = try Producer(configuration.kafka, producing)
         addresses = configuration.urlRules.addresses
         var transportConfiguration = TransportConfiguration(addresses: addresses)
         transportConfiguration.inFlightLimit = settings.inFlightLimit

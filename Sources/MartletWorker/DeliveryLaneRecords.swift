@@ -130,11 +130,13 @@ extension DeliveryLane {
         // The lane may be done with the record by now.
         let record = AttemptRecord(
             delivery: item.headers, messageID: item.messageID, url: item.startedAt?.redactedURL ?? "", attempt: attempt,
-            startedMilliseconds: item.startedWall,
-            result: result, verdict: verdict,
-            worker: configuration.name)
-        let outgoing = OutgoingRecord(topic: configuration.topics.attempts, key: Array(item.headers.endpointID.utf8), value: record.encoded)
-        if producer.produce(outgoing, token: Side.attemptLog.bits) != .queued { metrics.attemptLogFailures.add() }
+            startedMilliseconds: item.startedWall, result: result, verdict: verdict, worker: configuration.name)
+        attemptRecord.removeAll(keepingCapacity: true)
+        record.append(to: &attemptRecord)
+        let outgoing = OutgoingRecord(
+            topic: attemptsTopic, key: item.startedAt?.key ?? Array(item.headers.endpointID.utf8), value: nil)
+        let queued = attemptRecord.withUnsafeBytes { producer.produce(outgoing, value: $0, token: Side.attemptLog.bits) }
+        if queued != .queued { metrics.attemptLogFailures.add() }
     }
 
     private func publish(_ record: HealthRecord) {

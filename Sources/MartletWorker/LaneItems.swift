@@ -42,7 +42,7 @@ final class LaneItem {
     var bearer: String?
     /// When its successor was handed to the producer.
     var producedWall: Int64 = 0
-    private(set) lazy var messageID = headers.messageID
+    private(set) lazy var messageID = headers.messageIDBytes
 
     init(
         token: RecordToken, headers: consuming DeliveryHeaders, body: any BodyBytes,

@@ -110,12 +110,12 @@ public final class Signer: Sendable {
     /// The value of the scheme's header. `timestamp`: Unix seconds of this attempt.
     public func signature(id: String, timestamp: Int64, body: UnsafeRawBufferPointer) -> String {
         var out: [UInt8] = []
-        append(id: id, timestamp: timestamp, body: body, to: &out)
+        append(id: Array(id.utf8)[...], timestamp: timestamp, body: body, to: &out)
         return String(decoding: out, as: UTF8.self)
     }
 
-    /// Appends the value of the scheme's header.
-    public func append(id: String, timestamp: Int64, body: UnsafeRawBufferPointer, to out: inout [UInt8]) {
+    /// Appends the value of the scheme's header. `id`: UTF-8.
+    public func append(id: ArraySlice<UInt8>, timestamp: Int64, body: UnsafeRawBufferPointer, to out: inout [UInt8]) {
         switch scheme {
         case .standard: standard(id, timestamp, body, &out)
         case .github:
@@ -130,18 +130,19 @@ public final class Signer: Sendable {
     /// The newest secret, which is the last to expire.
     private var newest: HMACSHA256? { hmac.first?.prepared }
 
-    private func standard(_ id: String, _ timestamp: Int64, _ body: UnsafeRawBufferPointer, _ out: inout [UInt8]) {
+    private func standard(_ id: ArraySlice<UInt8>, _ timestamp: Int64, _ body: UnsafeRawBufferPointer, _ out: inout [UInt8]) {
         var head: [UInt8] = []
         head.reserveCapacity(64)
-        head.append(contentsOf: id.utf8)
+        head.append(contentsOf: id)
         head.append(UInt8(ascii: "."))
         Decimal.append(Int(timestamp), to: &head)
         head.append(UInt8(ascii: "."))
         let start = out.count
         for key in hmac where key.expires > timestamp {
             if out.count > start { out.append(0x20) }
-            out.append(contentsOf: "v1,".utf8)
-            Base64.append(key.prepared.code(head, body), to: &out)
+            out.append("v1,")
+            let code = key.prepared.code(head.span, body)
+            Base64.append(code.span, to: &out)
         }
         for key in ed25519 where key.expires > timestamp {
             guard let code = key.prepared.sign(head + Array(body)) else { continue }

@@ -237,23 +237,27 @@ struct ResponseReaderTests {
 }
 
 struct RequestHeadTests {
-    private func target(_ url: String) throws -> RequestTarget {
-        RequestTarget(try EndpointURL(url, rules: .init(allowHTTP: true, addresses: ConnectGateTests.everything)))
+    /// All of a request but its body.
+    private func start(_ url: String, _ headers: HeaderLines, bodyBytes: Int) throws -> [UInt8] {
+        var headers = headers
+        let target = RequestTarget(try EndpointURL(url, rules: .init(allowHTTP: true, addresses: ConnectGateTests.everything)))
+        return target.start + headers.takeFramed(bodyBytes: bodyBytes)
     }
 
     @Test func isWrittenByteByByte() throws {
-        let head = try target("http://127.0.0.1:8080/a?b=c").head(
+        let head = try start(
+            "http://127.0.0.1:8080/a?b=c",
             HeaderLines([.init("webhook-id", "msg_1"), .init("x-empty", "")]), bodyBytes: 1_234)
         #expect(
             String(decoding: head, as: UTF8.self)
                 == "POST /a?b=c HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nwebhook-id: msg_1\r\nx-empty: \r\nAccept: */*\r\nContent-Length: 1234\r\n\r\n"
         )
-        let own = try target("https://example.com").head(HeaderLines([.init("ACCEPT", "text/plain")]), bodyBytes: 0)
+        let own = try start("https://example.com", HeaderLines([.init("ACCEPT", "text/plain")]), bodyBytes: 0)
         #expect(
             String(decoding: own, as: UTF8.self)
                 == "POST / HTTP/1.1\r\nHost: example.com\r\nACCEPT: text/plain\r\nContent-Length: 0\r\n\r\n")
         #expect(
-            String(decoding: try target("http://[::1]:8080/").head(HeaderLines(), bodyBytes: 1), as: UTF8.self).contains(
+            String(decoding: try start("http://[::1]:8080/", HeaderLines(), bodyBytes: 1), as: UTF8.self).contains(
                 "Host: [::1]:8080\r\n"))
     }
 

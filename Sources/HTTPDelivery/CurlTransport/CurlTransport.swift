@@ -68,7 +68,7 @@ final class CurlTransport: HTTPTransport {
 
     var inFlight: Int { transfers.count + finished.count }
 
-    func start(_ request: HTTPRequest, nowMicroseconds: Int64) {
+    func start(_ request: consuming HTTPRequest, nowMicroseconds: Int64) {
         now = nowMicroseconds
         let transfer = idle.popLast() ?? CurlTransfer(configuration, trust)
         transfer.prepare(request, startedMicroseconds: nowMicroseconds)

@@ -5,8 +5,8 @@ final class Exchange {
     let request: HTTPRequest
     let startedMicroseconds: Int64
     var timings = Timings()
-    /// All of the request but its body.
-    let head: [UInt8]
+    /// All of the request between its first lines, which are the target's, and its body.
+    let lines: [UInt8]
     /// Whether it was put on a connection that had served before: one that the peer may just have closed.
     var isOnKept = false
     /// Vetted, in the order of trying; those not tried yet.
@@ -22,13 +22,14 @@ final class Exchange {
     /// Since when it has no connection.
     var waitingSince: Int64
 
-    init(_ request: HTTPRequest, nowMicroseconds now: Int64) {
-        (self.request, startedMicroseconds, waitingSince) = (request, now, now)
-        head = request.target.head(request.headers, bodyBytes: request.body.bytes.count)
+    init(_ given: consuming HTTPRequest, nowMicroseconds now: Int64) {
+        var given = given
+        lines = given.headers.takeFramed(bodyBytes: given.body.bytes.count)
+        (request, startedMicroseconds, waitingSince) = (given, now, now)
     }
 
-    /// Bytes of head and body.
-    var size: Int { head.count + request.body.bytes.count }
+    /// Bytes of the whole request.
+    var size: Int { request.target.start.count + lines.count + request.body.bytes.count }
 
     var deadline: Int64 { startedMicroseconds + request.timeouts.totalMilliseconds * 1_000 }
 
@@ -87,9 +88,9 @@ final class Connection {
     private static let overheadBytes = 262_144
 
     func write(_ exchange: Exchange, _ scratch: inout [UInt8]) -> StreamAnswer {
-        let body = exchange.request.body.bytes
-        guard let tls else { return SocketCalls.send(fd, exchange.head, body, from: sent) }
-        return tls.write(exchange.head, body, from: sent, &scratch)
+        let (start, body) = (exchange.request.target.start, exchange.request.body.bytes)
+        guard let tls else { return SocketCalls.send(fd, start, exchange.lines, body, from: sent) }
+        return tls.write(start, exchange.lines, body, from: sent, &scratch)
     }
 
     func read(_ buffer: inout [UInt8]) -> StreamAnswer {

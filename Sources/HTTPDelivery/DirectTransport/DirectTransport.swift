@@ -67,12 +67,12 @@ final class DirectTransport: HTTPTransport {
 
     // MARK: start
 
-    func start(_ request: HTTPRequest, nowMicroseconds: Int64) {
+    func start(_ request: consuming HTTPRequest, nowMicroseconds: Int64) {
         now = nowMicroseconds
         inFlight += 1
         let exchange = Exchange(request, nowMicroseconds: now)
-        guard request.headers.isSafe else { return finish(exchange, (.protocol, "a header has a control character")) }
-        if let kept = takeKept(request.target.origin) {
+        guard exchange.request.headers.isSafe else { return finish(exchange, (.protocol, "a header has a control character")) }
+        if let kept = takeKept(exchange.request.target.origin) {
             exchange.isOnKept = true
             return begin(exchange, on: kept)
         }

@@ -129,7 +129,18 @@ public struct ResponseReader: Sendable {
 
     private mutating func takeLine(_ bytes: Span<UInt8>, _ at: inout Int) -> Progress {
         let start = at
-        while at < bytes.count, bytes[at] != 0x0a { at += 1 }
+        var hasControl = false
+        while at < bytes.count {
+            if at + 8 <= bytes.count, Self.isPlain(bytes.bytes.unsafeLoadUnaligned(fromByteOffset: at, as: UInt64.self)) {
+                at += 8
+                continue
+            }
+            let byte = bytes[at]
+            if byte == 0x0a { break }
+            // A CR at the line's end is none of them.
+            if byte == 0 || byte == 0x0d && (at + 1 == bytes.count || bytes[at + 1] != 0x0a) { hasControl = true }
+            at += 1
+        }
         let isWhole = at < bytes.count
         if let failure = count(at - start + (isWhole ? 1 : 0)) { return failure }
         guard isWhole else {
@@ -137,12 +148,17 @@ public struct ResponseReader: Sendable {
             return phase == .statusLine && !Self.mayBeHTTP(pending.span) ? Self.noHTTP : .more
         }
         defer { at += 1 }
-        if pending.isEmpty { return line(bytes.extracting(start..<at)) }
+        if pending.isEmpty { return line(bytes.extracting(start..<at), hasControl) }
         for index in start..<at { pending.append(bytes[index]) }
         let whole = pending
         pending.removeAll()
-        return line(whole.span)
+        hasControl = whole.contains(0) || whole.dropLast().contains(0x0d)
+        return line(whole.span, hasControl)
     }
+
+    /// Whether none of eight bytes is below 16, as line ends and NUL are. (The load above is bounds-checked; it is called unsafe for types of
+    /// which not all bits are values.)
+    private static func isPlain(_ eight: UInt64) -> Bool { (eight &- 0x1010_1010_1010_1010) & ~eight & 0x8080_8080_8080_8080 == 0 }
 
     /// Bounds what is read besides the body.
     private mutating func count(_ more: Int) -> Progress? {
@@ -158,13 +174,11 @@ public struct ResponseReader: Sendable {
         }
     }
 
-    /// `given`: without its LF.
-    private mutating func line(_ given: Span<UInt8>) -> Progress {
+    /// `given`: without its LF. `hasControl`: a NUL, or a CR before its end.
+    private mutating func line(_ given: Span<UInt8>, _ hasControl: Bool) -> Progress {
         var count = given.count
         if count > 0, given[count - 1] == 0x0d { count -= 1 } else { mayKeep = false }
-        for index in 0..<count where given[index] == 0 || given[index] == 0x0d {
-            return .failed(.protocol, "the response has a control byte in its head or chunks")
-        }
+        if hasControl { return .failed(.protocol, "the response has a control byte in its head or chunks") }
         let line = given.extracting(0..<count)
         switch phase {
         case .statusLine: return statusLine(line)
@@ -219,11 +233,17 @@ public struct ResponseReader: Sendable {
             return isFoldable ? .more : .failed(.protocol, "the response folds a framing header")
         }
         var colon = 0
-        while colon < line.count, line[colon] != UInt8(ascii: ":") { colon += 1 }
+        var isToken = true
+        while colon < line.count {
+            let byte = line[colon]
+            if byte == UInt8(ascii: ":") { break }
+            if !Self.isOfToken(byte) { isToken = false }
+            colon += 1
+        }
         var end = colon
         while end > 0, line[end - 1] == 0x20 || line[end - 1] == 0x09 { end -= 1 }
         // No colon, spaces before it, or a name that is no token: something else might read a header here.
-        let isOdd = colon == line.count || end != colon || end == 0 || !Self.isToken(line, end)
+        let isOdd = colon == line.count || colon == 0 || !isToken
         if isOdd { mayKeep = false }
         isFoldable = true
         let start = min(colon + 1, line.count)
@@ -249,13 +269,9 @@ public struct ResponseReader: Sendable {
     }
 
     /// RFC 9110, 5.6.2.
-    private static func isToken(_ line: Span<UInt8>, _ end: Int) -> Bool {
-        for index in 0..<end {
-            let byte = line[index]
-            if lower(byte) &- 97 < 26 || byte &- 48 < 10 || byte == UInt8(ascii: "-") { continue }
-            guard byte > 0x20, byte < 0x7f, !delimiters.contains(byte) else { return false }
-        }
-        return true
+    private static func isOfToken(_ byte: UInt8) -> Bool {
+        if lower(byte) &- 97 < 26 || byte &- 48 < 10 || byte == UInt8(ascii: "-") { return true }
+        return byte > 0x20 && byte < 0x7f && !delimiters.contains(byte)
     }
 
     private static let delimiters = Array("\"(),/:;<=>?@[\\]{}".utf8)
@@ -271,6 +287,11 @@ public struct ResponseReader: Sendable {
     }
 
     private mutating func connectionHeader(_ line: Span<UInt8>, _ start: Int) {
+        let value = Self.value(line, start)
+        if value.count == Self.keepAlive.count, Self.isName(line.extracting(value), value.count, Self.keepAlive) {
+            wantsKeepAlive = true
+            return
+        }
         var word: [UInt8] = []
         for index in start...line.count {
             let byte = index == line.count ? UInt8(ascii: ",") : Self.lower(line[index])

@@ -13,14 +13,9 @@ enum SocketCalls {
     /// nothing.
     static func connectionError(_ fd: Int32) -> Int32 { martlet_connection_error(fd) }
 
-    /// Head and body from `offset` of the two together, in one call.
-    static func send(_ fd: Int32, _ head: [UInt8], _ body: UnsafeRawBufferPointer, from offset: Int) -> StreamAnswer {
-        let skipped = max(0, offset - head.count)
-        let count = head.withUnsafeBytes { head in
-            let first = min(offset, head.count)
-            return martlet_send(
-                fd, head.baseAddress.map { $0 + first }, head.count - first, body.baseAddress.map { $0 + skipped }, body.count - skipped)
-        }
+    /// A request's parts from `offset` of all of them together, in one call.
+    static func send(_ fd: Int32, _ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offset: Int) -> StreamAnswer {
+        let count = martlet_send(fd, start, start.count, lines, lines.count, body.baseAddress, body.count, offset)
         if count >= 0 { return .bytes(count) }
         return errno == EAGAIN || errno == EINTR ? .wantsWrite : .failed(.reset, text(errno))
     }

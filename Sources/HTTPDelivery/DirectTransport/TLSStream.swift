@@ -45,18 +45,22 @@ final class TLSStream {
         return count > 0 ? .bytes(Int(count)) : failure(count)
     }
 
-    /// Head and body from `offset` of the two together; as many as go into one record. After `wantsRead` or `wantsWrite` it must be called
-    /// with the same arguments. `scratch`: for the record that holds both.
-    func write(_ head: [UInt8], _ body: UnsafeRawBufferPointer, from offset: Int, _ scratch: inout [UInt8]) -> StreamAnswer {
+    /// A request's parts from `offset` of all of them together; as many as go into one record. After `wantsRead` or `wantsWrite` it must be called
+    /// with the same arguments. `scratch`: for the record that holds several.
+    func write(_ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offset: Int, _ scratch: inout [UInt8])
+        -> StreamAnswer
+    {
         ERR_clear_error()
         let count: Int32
-        if offset < head.count {
+        let head = start.count + lines.count
+        if offset < head {
             scratch.removeAll(keepingCapacity: true)
-            scratch.append(contentsOf: head[offset...])
+            scratch.append(contentsOf: start.dropFirst(offset))
+            scratch.append(contentsOf: lines.dropFirst(max(0, offset - start.count)))
             scratch.append(contentsOf: body.prefix(max(0, Self.recordBytes - scratch.count)))
             count = scratch.withUnsafeBytes { SSL_write(ssl, $0.baseAddress, Int32($0.count)) }
         } else {
-            let rest = body[(offset - head.count)...].prefix(Self.recordBytes)
+            let rest = body[(offset - head)...].prefix(Self.recordBytes)
             count = SSL_write(ssl, UnsafeRawBufferPointer(rebasing: rest).baseAddress, Int32(rest.count))
         }
         return count > 0 ? .bytes(Int(count)) : failure(count)

@@ -21,19 +21,19 @@ package struct Heap<Element> {
     }
 
     package mutating func popFirst() -> Element? {
-        guard let first = elements.first else { return nil }
-        elements.swapAt(0, elements.count - 1)
-        elements.removeLast()
+        guard let last = elements.popLast() else { return nil }
+        guard let first = elements.first else { return last }
         var parent = 0
         while true {
-            var least = parent
-            for child in [2 * parent + 1, 2 * parent + 2] where child < elements.count && precedes(elements[child], elements[least]) {
-                least = child
-            }
-            guard least != parent else { return first }
-            elements.swapAt(parent, least)
+            var least = 2 * parent + 1
+            guard least < elements.count else { break }
+            if least + 1 < elements.count, precedes(elements[least + 1], elements[least]) { least += 1 }
+            guard precedes(elements[least], last) else { break }
+            elements[parent] = elements[least]
             parent = least
         }
+        elements[parent] = last
+        return first
     }
 
     package mutating func removeAll() { elements.removeAll() }

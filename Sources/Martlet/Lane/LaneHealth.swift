@@ -63,7 +63,7 @@ extension LaneStateMachine {
     }
 
     func ownsPartition(_ partition: Int32) -> Bool {
-        topicDelays.indices.contains { streams[StreamID(topic: $0, partition: partition)] != nil }
+        topicDelays.indices.contains { streams.has(StreamID(topic: $0, partition: partition)) }
     }
 
     // MARK: verdicts

@@ -37,7 +37,7 @@ extension LaneStateMachine {
 
     /// Whether the main reading needn't take it: it will be read again.
     func isUnderHold(_ stream: StreamID, _ offset: Int64, _ hash: UInt64) -> Bool {
-        guard let held = streams[stream]?.holds[hash] else { return false }
+        guard let held = streams.look(stream, { $0.holds[hash] }) ?? nil else { return false }
         return offset >= held.hold.offset && !held.isMet
     }
 
@@ -49,7 +49,7 @@ extension LaneStateMachine {
 
     /// The same for a record that was just read, before anything is kept of it.
     mutating func isUnderHold(_ stream: StreamID, _ offset: Int64, _ facts: DeliveryFacts) -> Bool {
-        guard streams[stream]?.holds.isEmpty == false, facts.isHome, !facts.endpointID.isEmpty else { return false }
+        guard streams.look(stream, { $0.holds.isEmpty }) == false, facts.isHome, !facts.endpointID.isEmpty else { return false }
         return isUnderHold(stream, offset, endpoints[endpointSlot(facts.endpointID, stream.partition)].hash)
     }
 

@@ -75,8 +75,8 @@ extension LaneStateMachine {
 
     /// Half of some bound is used.
     func isCrowded(_ stream: StreamID) -> Bool {
-        guard let state = streams[stream] else { return false }
-        return state.unfinished * 2 >= settings.unfinishedLimit || state.unfinishedBytes * 2 >= settings.unfinishedLimitBytes
+        guard let unfinished = streams.look(stream, { (count: $0.unfinished, bytes: $0.unfinishedBytes) }) else { return false }
+        return unfinished.count * 2 >= settings.unfinishedLimit || unfinished.bytes * 2 >= settings.unfinishedLimitBytes
             || unfinishedBytes * 2 >= settings.memoryLimitBytes
     }
 

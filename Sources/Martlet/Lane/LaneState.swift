@@ -51,6 +51,21 @@ struct LaneStream {
     var completedEarly: Set<Int64> = []
     /// Ordered endpoints that wait, by `Hold.hash`. Of `martlet.deliveries` only.
     var holds: [UInt64: HeldEndpoint] = [:]
+
+    /// A record was read; false: it is done already, or the partition is about to go.
+    mutating func begin(_ offset: Int64) -> Bool {
+        guard !isRevoking else { return false }
+        if tracker == nil { tracker = OffsetTracker(start: offset) }
+        guard tracker?.begin(offset) == .fresh else { return false }
+        guard !completedEarly.isEmpty, completedEarly.remove(offset) != nil else { return true }
+        tracker?.complete(offset)
+        return false
+    }
+
+    /// A record is done, perhaps before this ownership has read it.
+    mutating func complete(_ offset: Int64) {
+        if offset < tracker?.next ?? .min { tracker?.complete(offset) } else { completedEarly.insert(offset) }
+    }
 }
 
 /// An ordered endpoint that waits, as its owner knows it.
@@ -81,7 +96,7 @@ struct LaneEndpoint {
     let partition: Int32
     /// As its hold is named.
     let hash: UInt64
-    var entry: Registry.Entry?
+    var entry: Registry.Entry? { didSet { isParked = mustPark } }
     var breaker: CircuitBreaker
     var limiter: RateLimiter?
     var limiterSettings: RateLimit?
@@ -115,20 +130,22 @@ struct LaneEndpoint {
     /// When its health was last published by this owner, and whether the changelog says that it fails.
     var healthMonotonic: Int64 = .min / 2
     var isKnownToFail = false
-    var disabled: HealthRecord.Disabled?
+    var disabled: HealthRecord.Disabled? { didSet { isParked = mustPark } }
+    /// Not to be sent to: its deliveries are parked.
+    private(set) var isParked = true
 
     init(id: String, partition: Int32, breaker: CircuitBreaker.Settings) {
         (self.id, self.partition, hash) = (id, partition, Hold.hash(id))
         self.breaker = CircuitBreaker(breaker)
     }
 
-    /// Not to be sent to: its deliveries are parked.
-    var isParked: Bool {
-        guard let endpoint = entry?.prepared?.endpoint else { return true }
+    private var mustPark: Bool {
+        // Its endpoint has many parts, and isn't copied for two of them.
+        guard let prepared = entry?.prepared else { return true }
+        guard prepared.endpoint.state == .enabled else { return true }
+        guard let disabled else { return false }
         // A later edit cancels it, and so does a later creation under the same id.
-        let isDisabled =
-            disabled.map { $0.endpointVersion >= endpoint.version && $0.atMilliseconds >= endpoint.createdMilliseconds } ?? false
-        return endpoint.state != .enabled || isDisabled
+        return disabled.endpointVersion >= prepared.endpoint.version && disabled.atMilliseconds >= prepared.endpoint.createdMilliseconds
     }
 }
 

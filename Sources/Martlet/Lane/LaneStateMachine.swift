@@ -13,7 +13,7 @@ public struct LaneStateMachine: ~Copyable {
     var records: [LaneRecord?] = []
     var generations: [UInt32] = []
     var freeSlots: [UInt32] = []
-    var streams = StreamTable<LaneStream>()
+    var streams = StreamTable(nothing: LaneStream())
     var endpoints: [LaneEndpoint] = []
     var endpointSlots: [String: Int] = [:]
     var freeEndpoints: [Int] = []
@@ -23,7 +23,7 @@ public struct LaneStateMachine: ~Copyable {
     var registryFreshAsOf: Int64 = .min
 
     var ready = RingQueue<Int>()
-    var residency = Heap<(deadline: Int64, token: RecordToken)> { ($0.deadline, $0.token.bits) < ($1.deadline, $1.token.bits) }
+    var residency = DeadlineQueue()
     var held = Heap<(wall: Int64, token: RecordToken)> { ($0.wall, $0.token.bits) < ($1.wall, $1.token.bits) }
     var looks = Heap<(wall: Int64, stream: StreamID)> { ($0.wall, $0.stream) < ($1.wall, $1.stream) }
     var wakes = Heap<(monotonic: Int64, endpoint: Int)> { ($0.monotonic, $0.endpoint) < ($1.monotonic, $1.endpoint) }
@@ -172,7 +172,7 @@ public struct LaneStateMachine: ~Copyable {
     mutating func free(_ token: RecordToken) {
         guard let record = record(token) else { return }
         let slot = Int(token.slot)
-        let isOrphan = orphans[record.stream]?[record.offset] == token
+        let isOrphan = !orphans.isEmpty && orphans[record.stream]?[record.offset] == token
         letGoOfHead(token)
         if record.phase == .unregistered { countRegistered(token) }
         records[slot] = nil
@@ -198,8 +198,10 @@ public struct LaneStateMachine: ~Copyable {
             streams[record.stream]?.holds[hash]?.covered += change
             streams[record.stream]?.holds[hash]?.coveredBytes += change * record.facts.bytes
         } else {
-            streams[record.stream]?.unfinished += change
-            streams[record.stream]?.unfinishedBytes += change * record.facts.bytes
+            streams.update(record.stream) {
+                $0.unfinished += change
+                $0.unfinishedBytes += change * record.facts.bytes
+            }
         }
     }
 
@@ -232,35 +234,5 @@ public struct LaneStateMachine: ~Copyable {
         endpoints[slot].entry = entry
         configure(slot)
         settleWaiting(slot)
-    }
-}
-
-/// A queue over a growing ring.
-struct RingQueue<Element> {
-    private var elements: [Element?] = Array(repeating: nil, count: 16)
-    private var head = 0
-    private(set) var count = 0
-
-    var isEmpty: Bool { count == 0 }
-    var first: Element? { count == 0 ? nil : elements[head] }
-
-    mutating func append(_ element: Element) {
-        if count == elements.count {
-            let ordered = (0..<count).map { elements[(head + $0) % elements.count] }
-            elements = ordered + Array(repeating: nil, count: count)
-            head = 0
-        }
-        elements[(head + count) % elements.count] = element
-        count += 1
-    }
-
-    mutating func popFirst() -> Element? {
-        guard count > 0 else { return nil }
-        defer {
-            elements[head] = nil
-            head = (head + 1) % elements.count
-            count -= 1
-        }
-        return elements[head]
     }
 }

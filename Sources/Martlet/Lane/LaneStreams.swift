@@ -108,40 +108,39 @@ extension LaneStateMachine {
 
     /// How many records may be read of a partition now; 0 is back-pressure.
     public func readBudget(_ stream: StreamID) -> Int {
-        guard let state = streams[stream], !state.isRevoking, !isDraining, state.aside.isEmpty, unproduced.isEmpty,
+        // With every place in flight taken, what is read could only wait.
+        guard inFlight < settings.inFlightLimit, !isDraining, unproduced.isEmpty, unfinishedBytes < settings.memoryLimitBytes,
             has(.startBeforeHealth) || !restoring.contains(stream.partition),
-            state.unfinishedBytes < settings.unfinishedLimitBytes, unfinishedBytes < settings.memoryLimitBytes,
-            (state.tracker?.span ?? 0) < OffsetTracker.spanLimit, hasRoomForHolds(state),
-            // With every place in flight taken, what is read could only wait.
-            inFlight < settings.inFlightLimit
+            let unfinished = streams.look(stream, { mayBeRead($0) ? $0.unfinished : nil }) ?? nil
         else { return 0 }
         if has(.readWithoutBounds) { return 64 }
-        let room = max(0, settings.unfinishedLimit - state.unfinished)
+        let room = max(0, settings.unfinishedLimit - unfinished)
         // Of a broken egress only as long as a candidate is looked for.
         return egress.isBroken ? min(room, egress.seeks ? 16 : 0) : room
     }
 
+    private func mayBeRead(_ state: borrowing LaneStream) -> Bool {
+        !state.isRevoking && state.aside.isEmpty && state.unfinishedBytes < settings.unfinishedLimitBytes
+            && (state.tracker?.span ?? 0) < OffsetTracker.spanLimit && hasRoomForHolds(state)
+    }
+
     /// At the limit of holds nothing more is read; but what a predecessor had read already must be met again, or none of them could end.
-    private func hasRoomForHolds(_ state: LaneStream) -> Bool {
-        state.holds.count < Hold.limit || state.holds.values.contains { $0.coveredUpTo > state.tracker?.next ?? 0 }
+    private func hasRoomForHolds(_ state: borrowing LaneStream) -> Bool {
+        guard state.holds.count >= Hold.limit else { return true }
+        let next = state.tracker?.next ?? 0
+        return state.holds.values.contains { $0.coveredUpTo > next }
     }
 
     /// A record was read. nil: it needs no work here (done before, or still in flight from an earlier ownership).
     /// `appendWall`: the broker's time of the append.
     public mutating func received(_ stream: StreamID, offset: Int64, appendWall: Int64, _ facts: DeliveryFacts) -> RecordToken? {
-        guard streams.has(stream), streams[stream]?.isRevoking == false else { return nil }
-        if streams[stream]?.tracker == nil { streams[stream]?.tracker = OffsetTracker(start: offset) }
-        guard streams[stream]?.tracker?.begin(offset) == .fresh else { return nil }
-        if streams[stream]?.completedEarly.remove(offset) != nil {
-            streams[stream]?.tracker?.complete(offset)
-            return nil
-        }
+        guard streams.update(stream, { $0.begin(offset) }) == true else { return nil }
         if isUnderHold(stream, offset, facts) {
             streams[stream]?.tracker?.complete(offset)
             streams[stream]?.holds[Hold.hash(facts.endpointID)]?.backlog += 1
             return nil
         }
-        if let token = orphans[stream]?[offset], !has(.restartWhatIsInFlight) {
+        if !orphans.isEmpty, let token = orphans[stream]?[offset], !has(.restartWhatIsInFlight) {
             adopt(token, isCovered: false)
             return nil
         }
@@ -205,15 +204,7 @@ extension LaneStateMachine {
             }
             return free(token)
         }
-        if let tracker = streams[record.stream]?.tracker {
-            if record.offset >= tracker.next {
-                streams[record.stream]?.completedEarly.insert(record.offset)
-            } else {
-                streams[record.stream]?.tracker?.complete(record.offset)
-            }
-        } else if streams.has(record.stream) {
-            streams[record.stream]?.completedEarly.insert(record.offset)
-        }
+        streams.update(record.stream) { $0.complete(record.offset) }
         free(token)
     }
 
@@ -263,5 +254,5 @@ extension LaneStateMachine {
     }
 
     /// The next offset to read, per owned partition: for lag.
-    public func position(_ stream: StreamID) -> Int64? { streams[stream]?.tracker?.next }
+    public func position(_ stream: StreamID) -> Int64? { streams.look(stream) { $0.tracker?.next } ?? nil }
 }

@@ -1,30 +1,58 @@
 /// A value for each owned partition of each topic, found by counting: the lane looks several up for every record.
 struct StreamTable<Value> {
-    private var rows: [[Value?]] = []
+    // Not optional: a look at a part of an optional value copies all of it.
+    private struct Place {
+        var isTaken = false
+        var value: Value
+    }
+    private let nothing: Value
+    private var rows: [[Place]] = []
 
+    /// `nothing`: what lies where no value is.
+    init(nothing: Value) { self.nothing = nothing }
+
+    /// For what happens seldom: it copies, or allocates.
     subscript(stream: StreamID) -> Value? {
-        get {
-            guard stream.topic < rows.count, stream.partition < rows[stream.topic].count else { return nil }
-            return rows[stream.topic][Int(stream.partition)]
-        }
+        get { has(stream) ? rows[stream.topic][Int(stream.partition)].value : nil }
         _modify {
             while rows.count <= stream.topic { rows.append([]) }
-            while rows[stream.topic].count <= stream.partition { rows[stream.topic].append(nil) }
-            yield &rows[stream.topic][Int(stream.partition)]
+            while rows[stream.topic].count <= stream.partition { rows[stream.topic].append(Place(value: nothing)) }
+            // Taken out and put back, so that its arrays aren't copied.
+            var value: Value?
+            if has(stream) {
+                value = nothing
+                swap(&value!, &rows[stream.topic][Int(stream.partition)].value)
+            }
+            defer { rows[stream.topic][Int(stream.partition)] = Place(isTaken: value != nil, value: value ?? nothing) }
+            yield &value
         }
+    }
+
+    /// Changes the value where it lies; nil: there is none.
+    @inline(__always) @discardableResult
+    mutating func update<Result>(_ stream: StreamID, _ body: (inout Value) -> Result) -> Result? {
+        guard has(stream) else { return nil }
+        return body(&rows[stream.topic][Int(stream.partition)].value)
+    }
+
+    /// Looks at a part of the value where it lies; nil: there is none.
+    @inline(__always)
+    func look<Result>(_ stream: StreamID, _ body: (borrowing Value) -> Result) -> Result? {
+        guard has(stream) else { return nil }
+        return body(rows[stream.topic][Int(stream.partition)].value)
     }
 
     /// Whether there is one, without taking it out.
     func has(_ stream: StreamID) -> Bool {
-        stream.topic < rows.count && stream.partition < rows[stream.topic].count && rows[stream.topic][Int(stream.partition)] != nil
+        stream.topic < rows.count && stream.partition < rows[stream.topic].count && rows[stream.topic][Int(stream.partition)].isTaken
     }
 
     /// In order.
     var keys: [StreamID] {
         rows.indices.flatMap { topic in
-            rows[topic].indices.compactMap { rows[topic][$0] == nil ? nil : StreamID(topic: topic, partition: Int32($0)) }
+            rows[topic].indices.compactMap { rows[topic][$0].isTaken ? StreamID(topic: topic, partition: Int32($0)) : nil }
         }
     }
 
-    var values: [Value] { rows.flatMap { $0.compactMap(\.self) } }
+    var values: [Value] { rows.flatMap { $0.compactMap { $0.isTaken ? $0.value : nil } } }
 }

@@ -1,7 +1,10 @@
+internal import Cryptography
+internal import JSON
+
 /// The headers of a delivery record, on lane topics and on the dead-letter topic. The value of the record is the exact HTTP body.
+///
+/// The texts lie one after another in one array, as they came; a delivery reads few of them, and those as bytes.
 public struct DeliveryHeaders: Sendable, Equatable {
-    public var deliveryID = ""
-    public var endpointID = ""
     /// Attempts already made.
     public var attempt = 0
     /// Earliest start, Unix milliseconds.
@@ -9,26 +12,74 @@ public struct DeliveryHeaders: Sendable, Equatable {
     public var firstMilliseconds: Int64 = 0
     /// What age counts from: acceptance, or the moment of a replay.
     public var ageFromMilliseconds: Int64 = 0
-    /// `topic/partition/offset` of the event.
-    public var origin = ""
     /// The offset in the registry that the writer of the delivery had read.
     public var registryOffset: Int64 = 0
     public var rewrites = 0
     public var lastStatus: Int?
-    public var lastError: String?
-    public var reason: String?
-    public var replayedFrom: String?
+
+    public var deliveryID: String {
+        get { text(.deliveryID) ?? "" }
+        set { set(.deliveryID, newValue) }
+    }
+    public var endpointID: String {
+        get { text(.endpointID) ?? "" }
+        set { set(.endpointID, newValue) }
+    }
+    /// `topic/partition/offset` of the event.
+    public var origin: String {
+        get { text(.origin) ?? "" }
+        set { set(.origin, newValue) }
+    }
+    public var lastError: String? {
+        get { text(.lastError) }
+        set { set(.lastError, newValue) }
+    }
+    public var reason: String? {
+        get { text(.reason) }
+        set { set(.reason, newValue) }
+    }
+    public var replayedFrom: String? {
+        get { text(.replayedFrom) }
+        set { set(.replayedFrom, newValue) }
+    }
 
     // The event's attributes.
-    public var eventID = ""
-    public var source = ""
-    public var type = ""
-    public var tenant = Event.defaultTenant
-    public var time: String?
-    public var subject: String?
-    public var contentType: String?
-    public var traceParent: String?
-    public var traceState: String?
+    public var eventID: String {
+        get { text(.eventID) ?? "" }
+        set { set(.eventID, newValue) }
+    }
+    public var source: String {
+        get { text(.source) ?? "" }
+        set { set(.source, newValue) }
+    }
+    public var type: String {
+        get { text(.type) ?? "" }
+        set { set(.type, newValue) }
+    }
+    public var tenant: String {
+        get { text(.tenant) ?? "" }
+        set { set(.tenant, newValue) }
+    }
+    public var time: String? {
+        get { text(.time) }
+        set { set(.time, newValue) }
+    }
+    public var subject: String? {
+        get { text(.subject) }
+        set { set(.subject, newValue) }
+    }
+    public var contentType: String? {
+        get { text(.contentType) }
+        set { set(.contentType, newValue) }
+    }
+    public var traceParent: String? {
+        get { text(.traceParent) }
+        set { set(.traceParent, newValue) }
+    }
+    public var traceState: String? {
+        get { text(.traceState) }
+        set { set(.traceState, newValue) }
+    }
 
     /// Of any number: 2⁵³ − 1, as JSON's.
     static let numberLimit: Int64 = 9_007_199_254_740_991
@@ -36,8 +87,6 @@ public struct DeliveryHeaders: Sendable, Equatable {
     public static let textLimitBytes = 512
 
     public init() {}
-
-    public var messageID: String { Identifiers.message(tenant: tenant, source: source, eventID: eventID) }
 
     public struct Malformed: Error, CustomStringConvertible, Equatable {
         public var description: String
@@ -49,81 +98,181 @@ public struct DeliveryHeaders: Sendable, Equatable {
     ) throws(Malformed) {
         var bad: String?
         self.init()
-        headers { nameBytes, value in
-            guard let field = Field.named(nameBytes) else { return }
-            func text() -> String { String(decoding: value, as: UTF8.self) }
-            func number() -> Int64 {
-                // Far from where adding a delay could overflow.
-                if let number = Self.number(value) { return number }
-                bad = bad ?? "\(field.rawValue) isn't a number from 0 to \(Self.numberLimit)"
-                return 0
+        texts.reserveCapacity(256)
+        headers { name, value in
+            guard let field = Field.named(name) else { return }
+            guard field.isNumber else { return set(field, value) }
+            // Far from where adding a delay could overflow.
+            guard let number = Self.number(value) else {
+                bad = bad ?? "\(field.name) isn't a number from 0 to \(Self.numberLimit)"
+                return
             }
             switch field {
-            case .deliveryID: self.deliveryID = text()
-            case .endpointID: self.endpointID = text()
-            case .attempt: self.attempt = Int(clamping: number())
-            case .due: self.dueMilliseconds = number()
-            case .first: self.firstMilliseconds = number()
-            case .ageFrom: self.ageFromMilliseconds = number()
-            case .origin: self.origin = text()
-            case .registryOffset: self.registryOffset = number()
-            case .rewrites: self.rewrites = Int(clamping: number())
-            case .lastStatus: self.lastStatus = Int(clamping: number())
-            case .lastError: self.lastError = text()
-            case .reason: self.reason = text()
-            case .replayedFrom: self.replayedFrom = text()
-            case .eventID: self.eventID = text()
-            case .source: self.source = text()
-            case .type: self.type = text()
-            case .tenant: self.tenant = text()
-            case .time: self.time = text()
-            case .subject: self.subject = text()
-            case .contentType: self.contentType = text()
-            case .traceParent: self.traceParent = text()
-            case .traceState: self.traceState = text()
+            case .attempt: attempt = Int(number)
+            case .due: dueMilliseconds = number
+            case .first: firstMilliseconds = number
+            case .ageFrom: ageFromMilliseconds = number
+            case .registryOffset: registryOffset = number
+            case .rewrites: rewrites = Int(number)
+            case .lastStatus: lastStatus = Int(number)
+            default: break
             }
         }
-        if self.deliveryID.isEmpty { bad = bad ?? "martlet-delivery-id is missing" }
-        if self.endpointID.isEmpty { bad = bad ?? "martlet-endpoint-id is missing" }
+        if isEmpty(.deliveryID) { bad = bad ?? "martlet-delivery-id is missing" }
+        if isEmpty(.endpointID) { bad = bad ?? "martlet-endpoint-id is missing" }
         if let bad { throw Malformed(description: bad) }
     }
 
-    /// The headers that count, by their names on the wire.
-    private enum Field: String, CaseIterable {
-        case deliveryID = "martlet-delivery-id"
-        case endpointID = "martlet-endpoint-id"
-        case attempt = "martlet-attempt"
-        case due = "martlet-due-ms"
-        case first = "martlet-first-ms"
-        case ageFrom = "martlet-age-from-ms"
-        case origin = "martlet-origin"
-        case registryOffset = "martlet-registry-offset"
-        case rewrites = "martlet-rewrites"
-        case lastStatus = "martlet-last-status"
-        case lastError = "martlet-last-error"
-        case reason = "martlet-reason"
-        case replayedFrom = "martlet-replayed-from"
-        case eventID = "ce_id"
-        case source = "ce_source"
-        case type = "ce_type"
-        case tenant = "ce_tenant"
-        case time = "ce_time"
-        case subject = "ce_subject"
-        case contentType = "content-type"
-        case traceParent = "traceparent"
-        case traceState = "tracestate"
+    // MARK: texts
+
+    /// Always valid UTF-8. What was set anew leaves its old bytes behind.
+    private var texts: [UInt8] = []
+    private var places = noPlaces
+    private static let noPlaces = Array(repeating: Place(), count: Field.attempt.rawValue)
+
+    private struct Place {
+        var start: Int32 = 0
+        /// -1: there is no such header.
+        var count: Int32 = -1
+    }
+
+    private func bytes(_ field: Field) -> ArraySlice<UInt8>? {
+        let place = places[field.rawValue]
+        return place.count < 0 ? field.absent : texts[Int(place.start)..<Int(place.start + place.count)]
+    }
+
+    /// The `webhook-id`.
+    public var messageID: String { String(decoding: messageIDBytes, as: UTF8.self) }
+    /// The same as UTF-8.
+    public var messageIDBytes: [UInt8] {
+        var out: [UInt8] = []
+        out.reserveCapacity(32)
+        Identifiers.appendMessage(of: self, to: &out)
+        return out
+    }
+
+    private func text(_ field: Field) -> String? { bytes(field).map { String(decoding: $0, as: UTF8.self) } }
+
+    func has(_ field: Field) -> Bool { places[field.rawValue].count >= 0 }
+
+    private func isEmpty(_ field: Field) -> Bool { places[field.rawValue].count <= 0 }
+
+    private mutating func set(_ field: Field, _ text: String?) {
+        places[field.rawValue] = Place(start: Int32(texts.count), count: text.map { Int32($0.utf8.count) } ?? -1)
+        if let text { texts.append(contentsOf: text.utf8) }
+    }
+
+    private mutating func set(_ field: Field, _ bytes: UnsafeRawBufferPointer) {
+        var all: UInt8 = 0
+        for byte in bytes { all |= byte }
+        // What isn't UTF-8 is repaired.
+        guard all < 0x80 else { return set(field, String(decoding: bytes, as: UTF8.self)) }
+        places[field.rawValue] = Place(start: Int32(texts.count), count: Int32(bytes.count))
+        texts.append(contentsOf: bytes)
+    }
+
+    /// Appends the UTF-8 of a text; false when there is no such header.
+    @discardableResult
+    func append(_ field: Field, to out: inout [UInt8]) -> Bool {
+        guard let bytes = bytes(field) else { return false }
+        out.append(contentsOf: bytes)
+        return true
+    }
+
+    /// Appends a text as JSON, quotes included; `null` when there is no such header.
+    func appendJSON(_ field: Field, to out: inout [UInt8]) {
+        guard let bytes = bytes(field) else { return out.append("null") }
+        appendJSONString(utf8: bytes, to: &out)
+    }
+
+    public static func == (left: Self, right: Self) -> Bool {
+        left.attempt == right.attempt && left.dueMilliseconds == right.dueMilliseconds && left.firstMilliseconds == right.firstMilliseconds
+            && left.ageFromMilliseconds == right.ageFromMilliseconds && left.registryOffset == right.registryOffset
+            && left.rewrites == right.rewrites && left.lastStatus == right.lastStatus
+            && Field.allCases.allSatisfy { $0.isNumber || left.bytes($0) == right.bytes($0) }
+    }
+
+    /// The headers that count.
+    enum Field: Int, CaseIterable {
+        case deliveryID, endpointID, origin, lastError, reason, replayedFrom
+        case eventID, source, type, tenant, time, subject, contentType, traceParent, traceState
+        // What follows isn't a text.
+        case attempt, due, first, ageFrom, registryOffset, rewrites, lastStatus
+
+        /// What a delivery without such a header has.
+        var absent: ArraySlice<UInt8>? {
+            switch self {
+            case .deliveryID, .endpointID, .origin, .eventID, .source, .type: []
+            case .tenant: Self.defaultTenant
+            default: nil
+            }
+        }
+        private static let defaultTenant = ArraySlice(Event.defaultTenant.utf8)
+
+        var isNumber: Bool { rawValue >= Field.attempt.rawValue }
+
+        /// On the wire.
+        var name: StaticString {
+            switch self {
+            case .deliveryID: "martlet-delivery-id"
+            case .endpointID: "martlet-endpoint-id"
+            case .attempt: "martlet-attempt"
+            case .due: "martlet-due-ms"
+            case .first: "martlet-first-ms"
+            case .ageFrom: "martlet-age-from-ms"
+            case .origin: "martlet-origin"
+            case .registryOffset: "martlet-registry-offset"
+            case .rewrites: "martlet-rewrites"
+            case .lastStatus: "martlet-last-status"
+            case .lastError: "martlet-last-error"
+            case .reason: "martlet-reason"
+            case .replayedFrom: "martlet-replayed-from"
+            case .eventID: "ce_id"
+            case .source: "ce_source"
+            case .type: "ce_type"
+            case .tenant: "ce_tenant"
+            case .time: "ce_time"
+            case .subject: "ce_subject"
+            case .contentType: "content-type"
+            case .traceParent: "traceparent"
+            case .traceState: "tracestate"
+            }
+        }
 
         /// By the length of their names: few share one.
-        private static let byLength: [[(name: [UInt8], field: Field)]] = {
-            var lists: [[(name: [UInt8], field: Field)]] = Array(repeating: [], count: 24)
-            for field in allCases { lists[field.rawValue.utf8.count].append((Array(field.rawValue.utf8), field)) }
+        private static let byLength: [[(name: Words, field: Field)]] = {
+            var lists: [[(name: Words, field: Field)]] = Array(repeating: [], count: Words.limit + 1)
+            for field in allCases {
+                field.name.withUTF8Buffer { name in
+                    if let words = Words(UnsafeRawBufferPointer(name)) { lists[name.count].append((words, field)) }
+                }
+            }
             return lists
         }()
 
         static func named(_ name: UnsafeRawBufferPointer) -> Field? {
-            guard name.count < byLength.count else { return nil }
-            for known in byLength[name.count] where known.name.elementsEqual(name) { return known.field }
+            guard let words = Words(name) else { return nil }
+            for known in byLength[name.count] where known.name == words { return known.field }
             return nil
+        }
+    }
+
+    /// Up to 24 bytes, to be compared eight at a time. Two texts of one length are the same when these are.
+    private struct Words: Equatable {
+        static let limit = 24
+        private var first: UInt64 = 0
+        private var middle: UInt64 = 0
+        private var last: UInt64 = 0
+
+        init?(_ bytes: UnsafeRawBufferPointer) {
+            guard bytes.count <= Self.limit else { return nil }
+            guard bytes.count >= 8 else {
+                for byte in bytes { first = first << 8 | UInt64(byte) }
+                return
+            }
+            first = bytes.loadUnaligned(as: UInt64.self)
+            last = bytes.loadUnaligned(fromByteOffset: bytes.count - 8, as: UInt64.self)
+            if bytes.count > 16 { middle = bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self) }
         }
     }
 
@@ -138,32 +287,28 @@ public struct DeliveryHeaders: Sendable, Equatable {
         return number <= numberLimit ? number : nil
     }
 
+    /// As they go on the wire, in a fixed order. `martlet-last-error` and `martlet-reason` are cut at their limit.
     public var encoded: [(name: String, value: [UInt8])] {
         var headers: [(name: String, value: [UInt8])] = []
-        func add(_ name: String, _ value: String?) { if let value { headers.append((name, Array(value.utf8))) } }
-        add("martlet-delivery-id", deliveryID)
-        add("martlet-endpoint-id", endpointID)
-        add("martlet-attempt", String(attempt))
-        add("martlet-due-ms", String(dueMilliseconds))
-        add("martlet-first-ms", String(firstMilliseconds))
-        add("martlet-age-from-ms", String(ageFromMilliseconds))
-        add("martlet-origin", origin)
-        add("martlet-registry-offset", String(registryOffset))
-        add("martlet-rewrites", String(rewrites))
-        add("martlet-last-status", lastStatus.map { String($0) })
-        add("martlet-last-error", lastError.map { Self.capped($0) })
-        add("martlet-reason", reason.map { Self.capped($0) })
-        add("martlet-replayed-from", replayedFrom)
-        add("ce_specversion", "1.0")
-        add("ce_id", eventID)
-        add("ce_source", source)
-        add("ce_type", type)
-        add("ce_tenant", tenant)
-        add("ce_time", time)
-        add("ce_subject", subject)
-        add("content-type", contentType)
-        add("traceparent", traceParent)
-        add("tracestate", traceState)
+        headers.reserveCapacity(23)
+        func add(_ field: Field) { if let bytes = bytes(field) { headers.append(("\(field.name)", Array(bytes))) } }
+        func add(_ field: Field, _ number: Int64) { headers.append(("\(field.name)", Array(String(number).utf8))) }
+        func addCapped(_ field: Field) { if let text = text(field) { headers.append(("\(field.name)", Array(Self.capped(text).utf8))) } }
+        add(.deliveryID)
+        add(.endpointID)
+        add(.attempt, Int64(attempt))
+        add(.due, dueMilliseconds)
+        add(.first, firstMilliseconds)
+        add(.ageFrom, ageFromMilliseconds)
+        add(.origin)
+        add(.registryOffset, registryOffset)
+        add(.rewrites, Int64(rewrites))
+        if let lastStatus { add(.lastStatus, Int64(lastStatus)) }
+        addCapped(.lastError)
+        addCapped(.reason)
+        add(.replayedFrom)
+        headers.append(("ce_specversion", Array("1.0".utf8)))
+        for field in [Field.eventID, .source, .type, .tenant, .time, .subject, .contentType, .traceParent, .traceState] { add(field) }
         return headers
     }
 

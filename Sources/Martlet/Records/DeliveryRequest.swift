@@ -7,25 +7,35 @@ public enum DeliveryRequest {
     public static let version = "0.1.0"
     public static let userAgent = "Martlet/\(version)"
 
-    /// Signed for this attempt: `nowSeconds` is its `webhook-timestamp`. `bearer`: an access token.
+    /// Signed for this attempt: `nowSeconds` is its `webhook-timestamp`. `messageID`: the delivery's, where it is known already, as UTF-8.
+    /// `bearer`: an access token.
     public static func headers(
-        _ delivery: DeliveryHeaders, messageID: String? = nil, to prepared: PreparedEndpoint, body: UnsafeRawBufferPointer,
+        _ delivery: DeliveryHeaders, messageID: [UInt8]? = nil, to prepared: PreparedEndpoint, body: UnsafeRawBufferPointer,
         nowSeconds: Int64, bearer: String? = nil
     ) -> HeaderLines {
-        let id = messageID ?? delivery.messageID
+        let id = messageID ?? delivery.messageIDBytes
         var lines = HeaderLines()
-        lines.reserveCapacity(384 + prepared.headerLines.bytes.count)
-        lines.append(Names.contentType, delivery.contentType.map(sanitized) ?? "application/octet-stream")
+        lines.reserveCapacity(400 + prepared.headerLines.bytes.count)
+        lines.append(Names.contentType) { out in
+            let start = out.count
+            if !delivery.append(.contentType, to: &out) { out.append("application/octet-stream") }
+            sanitize(&out, from: start)
+        }
         lines.append(ofEveryRequest)
-        lines.append(Names.id, id)
+        lines.append(Names.id) { $0.append(contentsOf: id) }
         lines.append(Names.timestamp) { Decimal.append(Int(nowSeconds), to: &$0) }
         lines.append(prepared.signatureName) {
-            prepared.signer.append(id: id, timestamp: nowSeconds, body: body, to: &$0)
+            prepared.signer.append(id: id[...], timestamp: nowSeconds, body: body, to: &$0)
         }
         if prepared.endpoint.bodyFormat == .cloudEventsBinary { appendCloudEvents(delivery, to: &lines) }
         if prepared.endpoint.sendsTrace {
-            if let parent = delivery.traceParent { lines.append("traceparent", sanitized(parent)) }
-            if let state = delivery.traceState { lines.append("tracestate", sanitized(state)) }
+            for field in [DeliveryHeaders.Field.traceParent, .traceState] where delivery.has(field) {
+                lines.append(HeaderName("\(field.name)")) { out in
+                    let start = out.count
+                    delivery.append(field, to: &out)
+                    sanitize(&out, from: start)
+                }
+            }
         }
         lines.append(prepared.headerLines)
         if let bearer { lines.append("authorization", "Bearer " + bearer) }
@@ -61,9 +71,15 @@ public enum DeliveryRequest {
         return out
     }
 
-    /// Values that came with the event: no control byte can reach the wire.
-    private static func sanitized(_ text: String) -> String {
-        if text.utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7f }) { return text }
-        return String(String.UnicodeScalarView(text.unicodeScalars.filter { $0.value >= 0x20 && $0.value < 0x7f }))
+    /// Values that came with the event: what isn't printable ASCII is left out.
+    private static func sanitize(_ out: inout [UInt8], from start: Int) {
+        let isClean = out.withUnsafeBufferPointer { bytes in
+            var odd = false
+            for byte in bytes[start...] { odd = odd || byte < 0x20 || byte >= 0x7f }
+            return !odd
+        }
+        guard !isClean else { return }
+        let rest = out[start...].filter { $0 >= 0x20 && $0 < 0x7f }
+        out.replaceSubrange(start..., with: rest)
     }
 }

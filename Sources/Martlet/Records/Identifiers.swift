@@ -6,9 +6,28 @@ public enum Identifiers {
     static func hash(_ kind: String, _ fields: [String]) -> String {
         var out: [UInt8] = []
         out.reserveCapacity(32)
-        out.append(contentsOf: kind.utf8)
-        Base32.append(SHA256.digest(lengthPrefixed(fields)), count: 16, to: &out)
+        append(kind, hashOf: lengthPrefixed(fields), to: &out)
         return String(decoding: out, as: UTF8.self)
+    }
+
+    private static func append(_ kind: String, hashOf input: [UInt8], to out: inout [UInt8]) {
+        out.append(contentsOf: kind.utf8)
+        let digest = SHA256.inlineDigest(input)
+        Base32.append(digest.span.extracting(first: 16), to: &out)
+    }
+
+    /// The `webhook-id` of a delivery, as UTF-8.
+    static func appendMessage(of delivery: DeliveryHeaders, to out: inout [UInt8]) {
+        var input: [UInt8] = []
+        input.reserveCapacity(128)
+        for field in [DeliveryHeaders.Field.tenant, .source, .eventID] {
+            let start = input.count
+            input.append(contentsOf: [0, 0, 0, 0])
+            delivery.append(field, to: &input)
+            let length = UInt32(input.count - start - 4)
+            for place in 0..<4 { input[start + place] = UInt8(truncatingIfNeeded: length >> UInt32(24 - 8 * place)) }
+        }
+        append("msg_", hashOf: input, to: &out)
     }
 
     /// For each field its big-endian u32 length and its UTF-8 bytes.

@@ -198,6 +198,8 @@ public struct RateLimit: Sendable, Equatable {
 /// An endpoint with everything prepared that a delivery needs. Immutable and shared by all lanes.
 public final class PreparedEndpoint: Sendable {
     public let endpoint: Endpoint
+    /// The key of its records.
+    public let key: [UInt8]
     /// nil: the URL can't be delivered to under these rules; `refusal` says why.
     public var url: EndpointURL? { target?.url }
     public let target: RequestTarget?
@@ -218,6 +220,7 @@ public final class PreparedEndpoint: Sendable {
     /// `endpoint`: opened; what is still sealed counts as missing.
     public init(_ endpoint: Endpoint, rules: EndpointURL.Rules) {
         self.endpoint = endpoint
+        key = Array(endpoint.id.utf8)
         headers =
             endpoint.headers.compactMap { header in header.text.plain.map { HTTPHeader(header.name, $0) } }
             + (endpoint.auth?.header.map { [$0] } ?? [])
