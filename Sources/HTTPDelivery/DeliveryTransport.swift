@@ -91,6 +91,8 @@ public final class DeliveryTransport: HTTPTransport {
         }
     }
 
+    public func flush() { direct.flush() }
+
     public func advance(nowMicroseconds: Int64) {
         setClock(nowMicroseconds)
         resolver.advance(nowMicroseconds: nowMicroseconds)

@@ -83,10 +83,12 @@ public struct HTTPResult: Sendable {
 /// The seam between the lane and a way of sending requests. A transport belongs to one thread and works on that thread's event loop: it
 /// watches its descriptors with tokens in the range that it was given and never blocks.
 public protocol HTTPTransport: AnyObject {
-    /// Takes a request; its result comes from `drain`, also when it can't even be started.
+    /// Takes a request; its result comes from `drain`, also when it can't even be started. It goes out with the next `flush`, or earlier.
     func start(_ request: consuming HTTPRequest, nowMicroseconds: Int64)
     /// From now on, for what is in flight and for kept connections, too.
     func setAddressPolicy(_ policy: AddressPolicy)
+    /// Writes what was started; `advance` does that, too.
+    func flush()
     /// Ends a request early; its result (`cancelled`) still comes. Unknown tokens are ignored.
     func cancel(_ token: UInt64)
     /// Ends those requests early of which no byte is written yet.

@@ -164,6 +164,7 @@ final class DeliveryLane {
         hasMoreToRead = read()
         readAgain()
         execute()
+        transport.flush()
         commitIfDue()
         slowTasks()
         metrics.lastTurnMonotonic.set(Int(now.monotonic))

@@ -68,6 +68,8 @@ final class CurlTransport: HTTPTransport {
 
     var inFlight: Int { transfers.count + finished.count }
 
+    func flush() {}
+
     func start(_ request: consuming HTTPRequest, nowMicroseconds: Int64) {
         now = nowMicroseconds
         let transfer = idle.popLast() ?? CurlTransfer(configuration, trust)

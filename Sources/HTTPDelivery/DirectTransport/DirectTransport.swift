@@ -33,6 +33,8 @@ final class DirectTransport: HTTPTransport {
     var pool = ConnectionPool()
     /// Of which no byte is written yet.
     var waiting: [UInt64: Exchange] = [:]
+    /// Connections whose requests `flush` writes, by their tokens.
+    var unwritten: [UInt64] = []
     var finished: [HTTPResult] = []
     var handedOver: [HTTPResult] = []
     private(set) var inFlight = 0
@@ -74,7 +76,9 @@ final class DirectTransport: HTTPTransport {
         guard exchange.request.headers.isSafe else { return finish(exchange, (.protocol, "a header has a control character")) }
         if let kept = takeKept(exchange.request.target.origin) {
             exchange.isOnKept = true
-            return begin(exchange, on: kept)
+            kept.begin(exchange)
+            arm(kept, exchange.deadline)
+            return unwritten.append(token(kept))
         }
         wait(exchange)
     }
@@ -184,8 +188,16 @@ final class DirectTransport: HTTPTransport {
         deadlines.insert(.init(at: at, key: token(connection), isWaiting: false))
     }
 
+    /// One after another: what a write needs of the processor's caches is still there for the next one.
+    func flush() {
+        guard !unwritten.isEmpty else { return }
+        for token in unwritten { if let connection = connection(token), connection.sent == 0 { write(connection) } }
+        unwritten.removeAll(keepingCapacity: true)
+    }
+
     func advance(nowMicroseconds: Int64) {
         now = nowMicroseconds
+        flush()
         while let entry = deadlines.first, entry.at <= now {
             deadlines.removeFirst()
             if entry.isWaiting {
@@ -204,7 +216,7 @@ final class DirectTransport: HTTPTransport {
     }
 
     var nextDeadlineMicroseconds: Int64? {
-        if !finished.isEmpty { return 0 }
+        if !finished.isEmpty || !unwritten.isEmpty { return 0 }
         let idle = pool.longestIdle.map { $0.since + Self.idleMicroseconds }
         return [deadlines.first?.at, idle].compactMap(\.self).min()
     }
