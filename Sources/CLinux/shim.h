@@ -84,3 +84,6 @@ static inline void martlet_raise_descriptor_limit(void) {
         setrlimit(RLIMIT_NOFILE, &limit);
     }
 }
+#include <malloc.h>
+// Gives freed memory back to the system, of all threads.
+static inline void martlet_give_back_memory(void) { malloc_trim(0); }

@@ -40,18 +40,23 @@ struct JSONParser {
         guard scanner.enter() else { throw error("nested deeper than \(JSONScanner.maximumDepth)") }
         defer { scanner.leave() }
         var members: [JSONValue.Member] = []
-        var names: Set<String> = []
+        // Of few members a look at each of them costs less than a hash.
+        var names: Set<String>?
         if scanner.take(UInt8(ascii: "}")) { return .object(members) }
         repeat {
             guard scanner.peek() == UInt8(ascii: "\"") else { throw error("expected a member name") }
             let name = try string()
-            guard names.insert(name).inserted else { throw error("the name \"\(name)\" stands twice") }
+            if members.count == Self.fewMembers { names = Set(members.map(\.name)) }
+            let isNew = names?.insert(name).inserted ?? !members.contains { $0.name == name }
+            guard isNew else { throw error("the name \"\(name)\" stands twice") }
             guard scanner.take(UInt8(ascii: ":")) else { throw error("expected ':'") }
             members.append(.init(name, try value()))
         } while scanner.take(UInt8(ascii: ","))
         guard scanner.take(UInt8(ascii: "}")) else { throw error("expected ',' or '}'") }
         return .object(members)
     }
+
+    private static let fewMembers = 32
 
     private mutating func array() throws(JSONValue.ParseError) -> JSONValue {
         _ = scanner.take(UInt8(ascii: "["))

@@ -147,6 +147,17 @@ public final class GroupConsumer {
         return queues
     }
 
+    /// These partitions aren't fetched until they are resumed. Of no effect on those that aren't assigned.
+    public func pause(_ partitions: [TopicPartition]) { setPaused(true, partitions) }
+    public func resume(_ partitions: [TopicPartition]) { setPaused(false, partitions) }
+
+    private func setPaused(_ isPaused: Bool, _ partitions: [TopicPartition]) {
+        guard !partitions.isEmpty else { return }
+        let list = PartitionList.make(partitions.map { PartitionOffset($0, offset: nil) }) { $0 ?? 0 }
+        defer { rd_kafka_topic_partition_list_destroy(list) }
+        if isPaused { rd_kafka_pause_partitions(handle, list) } else { rd_kafka_resume_partitions(handle, list) }
+    }
+
     /// Answers a revoke.
     public func unassign() { _ = rd_kafka_assign(handle, nil) }
 

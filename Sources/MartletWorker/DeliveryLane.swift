@@ -281,9 +281,17 @@ final class DeliveryLane {
             PartitionOffset(TopicPartition(configuration.topics.health, $0), offset: nil)
         }
         core.beginRestoring(health.map(\.at.partition))
-        try member.assign(health + starts.filter { !refused.contains($0.at.partition) })
+        try member.assign(health + starts.filter { !refused.contains($0.at.partition) }) { restInterval($0.topic) }
         metrics.assignedPartitions.set(health.count)
         log.info("partitions assigned", ["partitions": .string(Self.ranges(partitions))])
+    }
+
+    /// Retry topics, replay and health are written to seldom, and mostly by this lane itself, which knows. What others write is found at the
+    /// next look: of a retry topic within a fifth of its delay.
+    private func restInterval(_ topic: String) -> Int64? {
+        guard let number = topicIndex[topic], number > 1 else { return topic == configuration.topics.deliveries ? nil : 1_000 }
+        let delay = core.delay(ofTopic: number)
+        return delay < 5_000 ? nil : min(10_000, delay / 5)
     }
 
     private func beginRevoke(lost: Bool) {

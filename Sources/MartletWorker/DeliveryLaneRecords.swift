@@ -239,6 +239,7 @@ extension DeliveryLane {
                 if let sent = items[Int(token.slot)]?.producedWall, let appended = report.appendedMilliseconds {
                     clock.acknowledged(appended: appended, sent: sent, acknowledged: SystemClock.wallMilliseconds())
                 }
+                member.wake(report.at)
                 return core.produced(token, .acknowledged)
             }
             if !error.isUnreachable { log.warning("produce", ["topic": .string(report.at.topic), "error": .string("\(error)")]) }

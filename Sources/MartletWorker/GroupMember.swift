@@ -22,6 +22,10 @@ final class GroupMember {
     let consumer: GroupConsumer
     private var queues: [PartitionQueue] = []
     private var isReady: [Bool] = []
+    private var numbers: [TopicPartition: Int] = [:]
+    private var resting = RestingPartitions()
+    private var nextRestCheck: Int64 = 0
+    private var now: Int64 = 0
     private var turn = 0
     private var queuedCommits: [[PartitionOffset]] = []
     private var commitUnderWay: (id: UInt64, sentMonotonic: Int64, offsets: [PartitionOffset])?
@@ -32,6 +36,7 @@ final class GroupMember {
 
     /// Serves the group protocol and notes which queues woke up.
     func poll(nowMonotonic: Int64, _ body: (Event) -> Void) {
+        now = nowMonotonic
         consumer.drainReady { number in if number != GroupConsumer.groupPayload, Int(number) < isReady.count { isReady[Int(number)] = true }
         }
         consumer.poll { event in
@@ -46,6 +51,21 @@ final class GroupMember {
             }
         }
         sendNextCommit(nowMonotonic)
+        if now >= nextRestCheck { restAndWake() }
+    }
+
+    private func restAndWake() {
+        nextRestCheck = now + 100
+        let changes = resting.changes(now: now)
+        consumer.pause(changes.pause.map { queues[$0].at })
+        consumer.resume(changes.resume.map { queues[$0].at })
+    }
+
+    /// The owner has written to this partition: it is fetched again at once, should it rest.
+    func wake(_ at: TopicPartition) {
+        guard let number = numbers[at] else { return }
+        resting.wake(number, now: now)
+        nextRestCheck = 0
     }
 
     /// Queues a commit. One request is in flight at a time.
@@ -64,25 +84,31 @@ final class GroupMember {
         if let id = try? consumer.commit(offsets) { commitUnderWay = (id, nowMonotonic, offsets) }
     }
 
-    /// Starts fetching; the queues' numbers are their indices.
-    func assign(_ partitions: [PartitionOffset]) throws(KafkaError) {
-        queues = []
+    /// Starts fetching; the queues' numbers are their indices. `restInterval`: after how many milliseconds each partition is looked at while
+    /// it rests (`RestingPartitions`); nil: it is always watched.
+    func assign(_ partitions: [PartitionOffset], restInterval: (TopicPartition) -> Int64? = { _ in nil }) throws(KafkaError) {
+        forgetQueues()
         queues = try consumer.assign(partitions) { UInt32($0) }
         // Something may have arrived before the first wake-up was armed.
         isReady = Array(repeating: true, count: queues.count)
+        numbers = Dictionary(uniqueKeysWithValues: queues.enumerated().map { ($1.at, $0) })
+        resting = RestingPartitions(intervals: queues.map { restInterval($0.at) })
         turn = 0
     }
 
     /// Gives everything up and answers a revoke.
     func unassign() {
-        queues = []
-        isReady = []
+        forgetQueues()
         queuedCommits = []
         consumer.unassign()
     }
 
     /// Before the same partitions are assigned again: nothing more is read of the old queues.
     func forgetQueues() {
+        // A pause would outlast the assignment.
+        consumer.resume(resting.resting.map { queues[$0].at })
+        resting = RestingPartitions()
+        numbers = [:]
         queues = []
         isReady = []
     }
@@ -149,7 +175,12 @@ final class GroupMember {
                 if left <= 0 { more = true }
                 continue
             }
-            let count = queue.read(limit: allowed) { body(queue.at, $0) }
+            var (isAtEnd, hadRecords) = (false, false)
+            let count = queue.read(limit: allowed) { event in
+                if case .end = event { isAtEnd = true } else { (isAtEnd, hadRecords) = (false, true) }
+                body(queue.at, event)
+            }
+            if count > 0 { resting.wasRead(index, hadRecords: hadRecords, isAtEnd: isAtEnd, now: now) }
             if count < allowed { isReady[index] = false } else { more = true }
             left -= count
         }

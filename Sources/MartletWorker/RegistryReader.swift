@@ -1,4 +1,6 @@
+private import CLinux
 internal import EventLoop
+
 internal import JSON
 internal import Kafka
 internal import Logging
@@ -85,7 +87,11 @@ final class RegistryReader: Sendable {
                 changes: changes, position: registry.position, freshAsOfMonotonic: isFresh ? asked : .min)
             tell(update)
             endpoints.set(registry.entries.count)
-            if isFresh { reachedEnd.store(true, ordering: .releasing) }
+            if isFresh, !isReady {
+                // What was fetched and parsed for it is given back: it is several times what stays.
+                martlet_give_back_memory()
+                reachedEnd.store(true, ordering: .releasing)
+            }
         }
     }
 

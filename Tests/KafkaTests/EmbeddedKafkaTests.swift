@@ -142,6 +142,51 @@ struct KafkaSettingsTests {
         while !consumer.isClosed { consumer.poll { if case .revoked = $0 { consumer.unassign() } } }
     }
 
+    @Test func aPausedPartitionGoesOnWhereItWas() throws {
+        let at = TopicPartition("one", 0)
+        func value(_ number: UInt8) -> OutgoingRecord { OutgoingRecord(topic: "one", partition: 0, key: nil, value: [number]) }
+        _ = try produce([value(0), value(1)])
+        let consumer = try GroupConsumer(cluster.settings, .init(group: "p"))
+        try consumer.subscribe(["t"])
+        let loop = EventLoop()
+        loop.watch(consumer.eventsReady, for: .readable, token: 1)
+        var (queues, read, ends): ([PartitionQueue], [Int64], [Int64]) = ([], [], [])
+        /// Until the condition holds, or so many turns of 20 ms are over.
+        func turn(_ turns: Int = 2_000, until isDone: () -> Bool) {
+            for _ in 0..<turns where !isDone() {
+                consumer.poll {
+                    if case .assigned = $0 { queues = (try? consumer.assign([PartitionOffset(at, offset: 0)]) { UInt32($0) }) ?? [] }
+                }
+                for queue in queues {
+                    _ = queue.read(limit: 10) { event in
+                        if case .message(let message) = event { read.append(message.offset) }
+                        if case .end(let offset) = event { ends.append(offset) }
+                    }
+                }
+                loop.wait(milliseconds: 20) { _ in }
+                consumer.drainReady { _ in }
+            }
+        }
+        turn { ends == [2] }
+        consumer.pause([at])
+        _ = try produce([value(2), value(3)])
+        turn(10) { read.count > 2 }
+        #expect(read == [0, 1] && ends == [2], "it is paused")
+        consumer.resume([at])
+        turn { ends.last == 4 }
+        #expect(read == [0, 1, 2, 3] && ends.last == 4)
+        // Without anything new its end is told all the same: that is how a look knows that it is over.
+        consumer.pause([at])
+        ends = []
+        consumer.resume([at])
+        turn { !ends.isEmpty }
+        #expect(read == [0, 1, 2, 3] && ends == [4])
+        queues = []
+        consumer.unassign()
+        consumer.beginClose()
+        while !consumer.isClosed { consumer.poll { if case .revoked = $0 { consumer.unassign() } } }
+    }
+
     /// The embedded cluster keeps 5 MiB of a partition: what lies below is gone as after retention.
     @Test(arguments: [TopicReader.Loss.tell, .readOn]) func lossIsToldToWhoAsksForIt(_ onLoss: TopicReader.Loss) throws {
         // Something that doesn't compress.

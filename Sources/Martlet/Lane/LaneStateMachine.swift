@@ -73,6 +73,9 @@ public struct LaneStateMachine: ~Copyable {
         limiter = settings.rate.map { RateLimiter($0, emptyAtMilliseconds: 0) }
     }
 
+    /// Of a topic's records, from their append to the first look at them.
+    public func delay(ofTopic topic: Int) -> Int64 { topicDelays[topic] }
+
     // MARK: clock
 
     /// To be called first in every turn: does what is due by time.

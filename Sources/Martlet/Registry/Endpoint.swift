@@ -89,55 +89,6 @@ public struct Endpoint: Sendable, Equatable {
     public func matches(type: String) -> Bool { types.contains { $0.matches(type) } }
 }
 
-extension PreparedEndpoint {
-    /// What its receiver answered, without the credentials that it may have sent back.
-    public func withoutSecrets(_ given: HTTPResult, bearer: String?) -> HTTPResult {
-        guard !given.excerpt.isEmpty else { return given }
-        var values = headers.map(\.value) + (bearer.map { [$0] } ?? [])
-        values += Self.queryValues(endpoint.url)
-        if case .basic(_, let password) = endpoint.auth, let plain = password.plain { values.append(plain) }
-        if endpoint.signature.isTheSecret { values += endpoint.secrets.compactMap(\.text.plain) }
-        // `Basic abc` and `abc`
-        values += values.compactMap { value in value.firstIndex(of: " ").map { String(value[value.index(after: $0)...]) } }
-        var result = given
-        if given.excerpt.count >= ResponseLimits.excerptBytes {
-            // One that the end of the excerpt cut is still a part of it.
-            let cut = values.map { Self.cutLength(Array($0.utf8), given.excerpt) }.max() ?? 0
-            if cut > 0 { result.excerpt = given.excerpt.dropLast(cut) + Array("***".utf8) }
-        }
-        for value in values where value.utf8.count >= 6 { result.excerpt = Self.hiding(Array(value.utf8), in: result.excerpt) }
-        return result
-    }
-
-    /// The query of a URL, and the values in it.
-    private static func queryValues(_ url: String) -> [String] {
-        guard let mark = url.firstIndex(of: "?") else { return [] }
-        let query = url[url.index(after: mark)...]
-        return [String(query)]
-            + query.split(separator: "&").compactMap { pair in pair.firstIndex(of: "=").map { String(pair[pair.index(after: $0)...]) } }
-    }
-
-    /// How many of the last bytes of `text` are the beginning of `secret`, from four on.
-    private static func cutLength(_ secret: [UInt8], _ text: [UInt8]) -> Int {
-        guard secret.count > 4, text.count >= 4 else { return 0 }
-        return (4..<min(secret.count, text.count + 1)).last { text.suffix($0).elementsEqual(secret.prefix($0)) } ?? 0
-    }
-
-    private static func hiding(_ secret: [UInt8], in text: [UInt8]) -> [UInt8] {
-        var out: [UInt8] = []
-        var rest = text[...]
-        while !rest.isEmpty {
-            if rest.starts(with: secret) {
-                out += "***".utf8
-                rest = rest.dropFirst(secret.count)
-            } else {
-                out.append(rest.removeFirst())
-            }
-        }
-        return out
-    }
-}
-
 /// Which event types an endpoint receives: exact, `prefix.*`, or `*`; case-sensitive.
 public enum TypePattern: Sendable, Hashable, CustomStringConvertible {
     case exact(String)
@@ -192,59 +143,5 @@ public struct RateLimit: Sendable, Equatable {
         let units: [Substring: Int64] = ["s": 1_000, "m": 60_000, "h": 3_600_000]
         guard let per = units[parts[1]] else { return nil }
         self.init(n: n, perMilliseconds: per, burst: burst)
-    }
-}
-
-/// An endpoint with everything prepared that a delivery needs. Immutable and shared by all lanes.
-public final class PreparedEndpoint: Sendable {
-    public let endpoint: Endpoint
-    /// The key of its records.
-    public let key: [UInt8]
-    /// nil: the URL can't be delivered to under these rules; `refusal` says why.
-    public var url: EndpointURL? { target?.url }
-    public let target: RequestTarget?
-    public let refusal: String?
-    /// Without query and user info, for records and logs; empty without a URL.
-    public let redactedURL: String
-    /// Lasting where `refusal` is nil: nothing is sent unsigned.
-    public let signer: Signer
-    /// The endpoint's own, its authentication included.
-    public let headers: [HTTPHeader]
-    let headerLines: HeaderLines
-    let signatureName: HeaderName
-    /// To tell hosts apart.
-    public let hostHash: UInt64
-    /// How its access token is asked for; nil: it needs none.
-    public let tokenRequest: TokenRequest?
-
-    /// `endpoint`: opened; what is still sealed counts as missing.
-    public init(_ endpoint: Endpoint, rules: EndpointURL.Rules) {
-        self.endpoint = endpoint
-        key = Array(endpoint.id.utf8)
-        headers =
-            endpoint.headers.compactMap { header in header.text.plain.map { HTTPHeader(header.name, $0) } }
-            + (endpoint.auth?.header.map { [$0] } ?? [])
-        headerLines = HeaderLines(headers)
-        signatureName = HeaderName(endpoint.signature.headerName)
-        let tls = endpoint.tls?.identity
-        tokenRequest = endpoint.auth?.oauth.flatMap { TokenRequest($0, of: endpoint, tls: tls, rules: rules) }
-        signer = Signer(
-            endpoint.secrets.compactMap { stored in
-                stored.text.plain.map { ($0, stored.expiresMilliseconds.map { $0 / 1_000 }) }
-            }, scheme: endpoint.signature)
-        do throws(EndpointURL.Refusal) {
-            target = RequestTarget(try EndpointURL(endpoint.url, rules: rules), tls: tls, transport: endpoint.transport)
-            refusal =
-                HeaderRules.firstRefusal(headers) ?? endpoint.signatureRefusal
-                ?? endpoint.auth?.refusal(beside: endpoint.headers.map(\.name), rules: rules)
-                ?? endpoint.tlsRefusal
-                ?? (endpoint.keyIDs.isEmpty ? nil : "its secrets are sealed")
-                ?? (signer.isLasting ? nil : "the endpoint has no signing secret, or all of them expire: nothing is sent unsigned")
-        } catch {
-            target = nil
-            refusal = error.description
-        }
-        redactedURL = target?.url.redacted ?? ""
-        hostHash = Hold.hash(target?.url.hostText ?? "")
     }
 }

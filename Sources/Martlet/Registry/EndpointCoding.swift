@@ -11,7 +11,7 @@ extension Endpoint {
         public init(_ field: String, _ reason: String) { (self.field, self.reason) = (field, reason) }
     }
 
-    static let knownFields: Set<String> = [
+    static let knownFields = [
         "v", "id", "tenant", "url", "description", "types", "state", "reason", "secrets", "signature", "auth", "tls", "headers",
         "bodyFormat",
         "scheduleMs",
@@ -244,15 +244,17 @@ extension Endpoint.StoredSecret {
 
 /// Typed access to an object's members with errors that name the field.
 struct FieldReader {
-    private let members: [String: JSONValue]
+    private let members: [JSONValue.Member]
     private let path: String
 
     init(_ members: [JSONValue.Member], under path: String = "") {
-        self.members = Dictionary(members.map { ($0.name, $0.value) }) { first, _ in first }
-        self.path = path
+        (self.members, self.path) = (members, path)
     }
 
-    private func value(_ name: String) -> JSONValue? { members[name].flatMap { $0.isNull ? nil : $0 } }
+    private func value(_ name: String) -> JSONValue? {
+        guard let index = members.firstIndex(where: { $0.name == name }), !members[index].value.isNull else { return nil }
+        return members[index].value
+    }
 
     func string(_ name: String) throws(Endpoint.Invalid) -> String? {
         guard let value = value(name) else { return nil }

@@ -7,7 +7,7 @@ public struct Registry: Sendable {
     /// counts as paused.
     public enum Entry: Sendable {
         case readable(PreparedEndpoint)
-        case unreadable(id: String, tenant: String, types: [TypePattern], reason: String)
+        indirect case unreadable(id: String, tenant: String, types: [TypePattern], reason: String)
 
         public var id: String {
             switch self {

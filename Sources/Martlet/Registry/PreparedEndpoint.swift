@@ -1,0 +1,133 @@
+public import HTTPDelivery
+private import Synchronization
+public import WebhookSigning
+
+/// An endpoint with everything that a delivery needs, which is prepared when the first one does: of many endpoints few have traffic here.
+/// Immutable, and shared by all lanes.
+public final class PreparedEndpoint: Sendable {
+    public let endpoint: Endpoint
+    private let rules: EndpointURL.Rules
+    private let made = AtomicLazyReference<Parts>()
+
+    /// `endpoint`: opened; what is still sealed counts as missing.
+    public init(_ endpoint: Endpoint, rules: EndpointURL.Rules) { (self.endpoint, self.rules) = (endpoint, rules) }
+
+    private var parts: Parts { made.load() ?? made.storeIfNil(Parts(endpoint, rules)) }
+
+    /// The key of its records.
+    public var key: [UInt8] { parts.key }
+    /// nil: the URL can't be delivered to under these rules; `refusal` says why.
+    public var target: RequestTarget? { parts.target }
+    public var url: EndpointURL? { parts.target?.url }
+    public var refusal: String? { parts.refusal }
+    /// Without query and user info, for records and logs; empty without a URL.
+    public var redactedURL: String { parts.redactedURL }
+    /// Lasting where `refusal` is nil: nothing is sent unsigned.
+    public var signer: Signer { parts.signer }
+    /// The endpoint's own, its authentication included.
+    public var headers: [HTTPHeader] { parts.headers }
+    var headerLines: HeaderLines { parts.headerLines }
+    var signatureName: HeaderName { parts.signatureName }
+    /// To tell hosts apart.
+    public var hostHash: UInt64 { parts.hostHash }
+    /// How its access token is asked for; nil: it needs none.
+    public var tokenRequest: TokenRequest? { parts.tokenRequest }
+    /// What a receiver must not find its way into a record with: credentials, the URL's query.
+    private var sensitive: [String] { parts.sensitive }
+
+    private final class Parts: Sendable {
+        let key: [UInt8]
+        let target: RequestTarget?
+        let refusal: String?
+        let redactedURL: String
+        let signer: Signer
+        let headers: [HTTPHeader]
+        let headerLines: HeaderLines
+        let signatureName: HeaderName
+        let hostHash: UInt64
+        let tokenRequest: TokenRequest?
+        let sensitive: [String]
+
+        init(_ endpoint: Endpoint, _ rules: EndpointURL.Rules) {
+            key = Array(endpoint.id.utf8)
+            headers =
+                endpoint.headers.compactMap { header in header.text.plain.map { HTTPHeader(header.name, $0) } }
+                + (endpoint.auth?.header.map { [$0] } ?? [])
+            headerLines = HeaderLines(headers)
+            signatureName = HeaderName(endpoint.signature.headerName)
+            let tls = endpoint.tls?.identity
+            tokenRequest = endpoint.auth?.oauth.flatMap { TokenRequest($0, of: endpoint, tls: tls, rules: rules) }
+            signer = Signer(
+                endpoint.secrets.compactMap { stored in
+                    stored.text.plain.map { ($0, stored.expiresMilliseconds.map { $0 / 1_000 }) }
+                }, scheme: endpoint.signature)
+            do throws(EndpointURL.Refusal) {
+                target = RequestTarget(try EndpointURL(endpoint.url, rules: rules), tls: tls, transport: endpoint.transport)
+                refusal =
+                    HeaderRules.firstRefusal(headers) ?? endpoint.signatureRefusal
+                    ?? endpoint.auth?.refusal(beside: endpoint.headers.map(\.name), rules: rules)
+                    ?? endpoint.tlsRefusal
+                    ?? (endpoint.keyIDs.isEmpty ? nil : "its secrets are sealed")
+                    ?? (signer.isLasting ? nil : "the endpoint has no signing secret, or all of them expire: nothing is sent unsigned")
+            } catch {
+                target = nil
+                refusal = error.description
+            }
+            redactedURL = target?.url.redacted ?? ""
+            hostHash = Hold.hash(target?.url.hostText ?? "")
+            sensitive = Self.sensitive(endpoint, headers)
+        }
+
+        private static func sensitive(_ endpoint: Endpoint, _ headers: [HTTPHeader]) -> [String] {
+            var values = headers.map(\.value) + queryValues(endpoint.url)
+            if case .basic(_, let password) = endpoint.auth, let plain = password.plain { values.append(plain) }
+            if endpoint.signature.isTheSecret { values += endpoint.secrets.compactMap(\.text.plain) }
+            // `Basic abc` and `abc`
+            return values + values.compactMap { value in value.firstIndex(of: " ").map { String(value[value.index(after: $0)...]) } }
+        }
+
+        /// The query of a URL, and the values in it.
+        private static func queryValues(_ url: String) -> [String] {
+            guard let mark = url.firstIndex(of: "?") else { return [] }
+            let query = url[url.index(after: mark)...]
+            return [String(query)]
+                + query.split(separator: "&").compactMap { pair in pair.firstIndex(of: "=").map { String(pair[pair.index(after: $0)...]) } }
+        }
+    }
+}
+
+extension PreparedEndpoint {
+    /// What its receiver answered, without the credentials that it may have sent back.
+    public func withoutSecrets(_ given: HTTPResult, bearer: String?) -> HTTPResult {
+        guard !given.excerpt.isEmpty else { return given }
+        let values = sensitive + (bearer.map { [$0] } ?? [])
+        var result = given
+        if given.excerpt.count >= ResponseLimits.excerptBytes {
+            // One that the end of the excerpt cut is still a part of it.
+            let cut = values.map { Self.cutLength(Array($0.utf8), given.excerpt) }.max() ?? 0
+            if cut > 0 { result.excerpt = given.excerpt.dropLast(cut) + Array("***".utf8) }
+        }
+        for value in values where value.utf8.count >= 6 { result.excerpt = Self.hiding(Array(value.utf8), in: result.excerpt) }
+        return result
+    }
+
+    /// How many of the last bytes of `text` are the beginning of `secret`, from four on.
+    private static func cutLength(_ secret: [UInt8], _ text: [UInt8]) -> Int {
+        guard secret.count > 4, text.count >= 4 else { return 0 }
+        return (4..<min(secret.count, text.count + 1)).last { text.suffix($0).elementsEqual(secret.prefix($0)) } ?? 0
+    }
+
+    private static func hiding(_ secret: [UInt8], in text: [UInt8]) -> [UInt8] {
+        var out: [UInt8] = []
+        var rest = text[...]
+        while !rest.isEmpty {
+            if rest.starts(with: secret) {
+                out += "***".utf8
+                rest = rest.dropFirst(secret.count)
+            } else {
+                out.append(rest.removeFirst())
+            }
+        }
+        return out
+    }
+}
