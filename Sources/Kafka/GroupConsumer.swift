@@ -44,7 +44,8 @@ public final class GroupConsumer {
             ("session.timeout.ms", String(options.sessionTimeoutMilliseconds)), ("heartbeat.interval.ms", "3000"),
             ("max.poll.interval.ms", String(max(options.maxPollIntervalMilliseconds, options.sessionTimeoutMilliseconds))),
             ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)), ("queued.min.messages", "100000"),
-            ("queued.max.messages.kbytes", String(options.prefetchKilobytes)), ("max.partition.fetch.bytes", "1048576"),
+            ("queued.max.messages.kbytes", String(options.prefetchKilobytes)),
+            ("max.partition.fetch.bytes", String(min(1 << 20, options.prefetchKilobytes << 10))),
             ("topic.metadata.refresh.interval.ms", "30000"),
         ]
         if let id = options.instanceID { own.append(("group.instance.id", id)) }

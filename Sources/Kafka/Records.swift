@@ -101,6 +101,13 @@ public final class KafkaMessage: @unchecked Sendable {
         }
     }
 
+    /// Lets go of the headers, which lie beside the record in more than a dozen pieces of memory: whoever has read them, and keeps the record
+    /// for its value.
+    public func dropHeaders() {
+        var list: OpaquePointer?
+        if rd_kafka_message_detach_headers(message, &list) == RD_KAFKA_RESP_ERR_NO_ERROR { rd_kafka_headers_destroy(list) }
+    }
+
     public var headers: [(name: String, value: [UInt8])] {
         var all: [(name: String, value: [UInt8])] = []
         forEachHeader { all.append((String(decoding: $0, as: UTF8.self), Array($1))) }

@@ -50,6 +50,7 @@ extension DeliveryLane {
     private func headers(of message: KafkaMessage) throws(DeliveryHeaders.Malformed) -> DeliveryHeaders {
         let headers = try DeliveryHeaders { body in message.forEachHeader(body) }
         guard message.value != nil else { throw DeliveryHeaders.Malformed(description: "a delivery without a value") }
+        message.dropHeaders()
         return headers
     }
 

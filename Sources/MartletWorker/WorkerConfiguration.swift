@@ -39,9 +39,10 @@ public struct WorkerConfiguration: Sendable {
 
     public init(kafka: KafkaSettings, name: String) { (self.kafka, self.name) = (kafka, name) }
 
-    /// librdkafka counts it per partition, and a lane may own all of them: half of the process's bound on memory.
+    /// librdkafka counts it per partition, and a lane may own all of them: half of the process's bound on memory. A fetch may bring as much
+    /// again.
     func prefetchKilobytes(topicsPerPartition: Int) -> Int {
-        min(16_384, max(1_024, 256 * 1_024 / max(1, partitions * topicsPerPartition) - 1_024))
+        min(16_384, max(512, 128 * 1_024 / max(1, partitions * topicsPerPartition)))
     }
 }
 

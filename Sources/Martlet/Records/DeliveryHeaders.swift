@@ -98,7 +98,7 @@ public struct DeliveryHeaders: Sendable, Equatable {
     ) throws(Malformed) {
         var bad: String?
         self.init()
-        texts.reserveCapacity(256)
+        texts.reserveCapacity(384)
         headers { name, value in
             guard let field = Field.named(name) else { return }
             guard field.isNumber else { return set(field, value) }
