@@ -191,11 +191,12 @@ class World:
 
 
 class Worker(Stopping):
-    def __init__(self, world, words):
+    def __init__(self, world, words, under=()):
+        """`under`: a program that runs it, with its words."""
         self.port, self.begun = free_port(), time.time()
         self.log = os.path.join(world.directory, f"worker-{self.port}.log")
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen([world.bench.martlet, "worker", *world.connection, *world.allowed, "--http-listen", f"127.0.0.1:{self.port}", *words], stdout=log, stderr=log)
+            self.process = subprocess.Popen([*under, world.bench.martlet, "worker", *world.connection, *world.allowed, "--http-listen", f"127.0.0.1:{self.port}", *words], stdout=log, stderr=log)
 
     def get(self, path):
         try:

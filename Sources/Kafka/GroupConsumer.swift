@@ -148,15 +148,31 @@ public final class GroupConsumer {
         return queues
     }
 
-    /// These partitions aren't fetched until they are resumed. Of no effect on those that aren't assigned.
-    public func pause(_ partitions: [TopicPartition]) { setPaused(true, partitions) }
-    public func resume(_ partitions: [TopicPartition]) { setPaused(false, partitions) }
+    /// The same partitions as before, from other offsets: also of those that librdkafka has given up as out of range, which a seek doesn't
+    /// start again. Their queues stay.
+    public func assignAgain(_ partitions: [PartitionOffset]) throws(KafkaError) {
+        let list = PartitionList.make(partitions) { $0 ?? Int64(RD_KAFKA_OFFSET_BEGINNING) }
+        defer { rd_kafka_topic_partition_list_destroy(list) }
+        let error = rd_kafka_assign(handle, list)
+        guard error == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(error, "assign") }
+    }
 
-    private func setPaused(_ isPaused: Bool, _ partitions: [TopicPartition]) {
+    /// These partitions aren't fetched until they are resumed, from these offsets then. Of no effect on those that aren't assigned.
+    public func pause(_ partitions: [PartitionOffset]) {
+        guard !partitions.isEmpty else { return }
+        let list = PartitionList.make(partitions) { $0 ?? 0 }
+        defer { rd_kafka_topic_partition_list_destroy(list) }
+        rd_kafka_pause_partitions(handle, list)
+        // Else it would go on behind the last record, before what the log has besides records: a transaction's marker, which retention
+        // may have removed by then.
+        if let error = rd_kafka_seek_partitions(handle, list, 0) { rd_kafka_error_destroy(error) }
+    }
+
+    public func resume(_ partitions: [TopicPartition]) {
         guard !partitions.isEmpty else { return }
         let list = PartitionList.make(partitions.map { PartitionOffset($0, offset: nil) }) { $0 ?? 0 }
         defer { rd_kafka_topic_partition_list_destroy(list) }
-        if isPaused { rd_kafka_pause_partitions(handle, list) } else { rd_kafka_resume_partitions(handle, list) }
+        rd_kafka_resume_partitions(handle, list)
     }
 
     /// Answers a revoke.
@@ -196,14 +212,6 @@ public final class GroupConsumer {
         let error = rd_kafka_query_watermark_offsets(handle, at.topic, at.partition, &low, &high, Int32(timeoutMilliseconds))
         guard error == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(error, "log bounds of \(at)") }
         return (low, high)
-    }
-
-    public func seek(_ at: TopicPartition, to offset: Int64, timeoutMilliseconds: Int) throws(KafkaError) {
-        let list = PartitionList.make([PartitionOffset(at, offset: offset)]) { $0 ?? 0 }
-        defer { rd_kafka_topic_partition_list_destroy(list) }
-        if let error = rd_kafka_seek_partitions(handle, list, Int32(timeoutMilliseconds)) {
-            throw KafkaError(consuming: error, "seek \(at)")
-        }
     }
 
     /// Starts to leave the group; go on with `poll` (answer the revoke with `unassign`) until `isClosed`.

@@ -16,7 +16,7 @@ package struct RestingPartitions {
         /// `endSince`: since when nothing came after its end; nil: its end isn't reached.
         case watched(endSince: Int64?)
         case resting(until: Int64)
-        case lookedAt
+        case lookedAt(isWoken: Bool)
     }
 
     /// nil: always watched.
@@ -35,7 +35,7 @@ package struct RestingPartitions {
         guard intervals[number] != nil else { return }
         switch states[number] {
         case .watched(let since): states[number] = .watched(endSince: !isAtEnd ? nil : hadRecords ? now : since ?? now)
-        case .lookedAt where isAtEnd && !hadRecords: states[number] = .watched(endSince: .min / 2)
+        case .lookedAt(let isWoken) where isAtEnd && !hadRecords: states[number] = .watched(endSince: isWoken ? now : .min / 2)
         case .lookedAt: states[number] = .watched(endSince: isAtEnd ? now : nil)
         // What had been fetched before: there may be more of it.
         case .resting: if hadRecords { wake(number, now: now) }
@@ -49,7 +49,9 @@ package struct RestingPartitions {
             states[number] = .watched(endSince: nil)
             woken.append(number)
         case .watched(endSince: .some): states[number] = .watched(endSince: now)
-        case .watched, .lookedAt: break
+        // Its end may have been told before.
+        case .lookedAt: states[number] = .lookedAt(isWoken: true)
+        case .watched: break
         }
     }
 
@@ -64,7 +66,7 @@ package struct RestingPartitions {
                 states[number] = .resting(until: now + interval)
                 changes.pause.append(number)
             case .resting(let until) where until <= now:
-                states[number] = .lookedAt
+                states[number] = .lookedAt(isWoken: false)
                 changes.resume.append(number)
             default: break
             }
@@ -72,6 +74,6 @@ package struct RestingPartitions {
         return changes
     }
 
-    /// All that rest now.
-    package var resting: [Int] { states.indices.filter { if case .resting = states[$0] { true } else { false } } }
+    /// All that ever rest.
+    package var restable: [Int] { intervals.indices.filter { intervals[$0] != nil } }
 }

@@ -161,6 +161,8 @@ final class DeliveryLane {
         transport.drain { attemptEnded($0) }
         producer.drainReports { report($0) }
         execute()
+        // Reading may ask the brokers something, and what has been started must not wait for that.
+        transport.flush()
         hasMoreToRead = read()
         readAgain()
         execute()
@@ -384,7 +386,7 @@ final class DeliveryLane {
             let at = TopicPartition(configuration.topics.health, partition)
             log.warning("health topic was cut while it was read; reading from its start", ["partition": .integer(partition)])
             if let low = try? member.consumer.queryWatermarks(at, timeoutMilliseconds: 5_000).low {
-                try? member.consumer.seek(at, to: low, timeoutMilliseconds: 5_000)
+                member.goOn(at, from: low)
             }
         case .failed(let error): log.warning("health topic", ["error": .string("\(error)")])
         }
@@ -408,7 +410,7 @@ final class DeliveryLane {
             log.error(
                 "retention removed records before they were read: they are lost",
                 ["topic": .string(at.topic), "partition": .integer(at.partition), "records": .integer(lost), "continues": .integer(low)])
-            try member.consumer.seek(at, to: low, timeoutMilliseconds: 5_000)
+            member.goOn(at, from: low)
         } catch {
             log.error(
                 "log start can't be found", ["topic": .string(at.topic), "partition": .integer(at.partition), "error": .string("\(error)")])

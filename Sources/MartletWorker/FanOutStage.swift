@@ -402,7 +402,7 @@ final class FanOutStage {
                     "continues": .integer(low),
                 ])
             progress.restart(stream, at: low)
-            try member.consumer.seek(at, to: low, timeoutMilliseconds: 5_000)
+            member.goOn(at, from: low)
         } catch { log.error("log start can't be found", ["topic": .string(at.topic), "error": .string("\(error)")]) }
     }
 

@@ -23,6 +23,9 @@ final class GroupMember {
     private var queues: [PartitionQueue] = []
     private var isReady: [Bool] = []
     private var numbers: [TopicPartition: Int] = [:]
+    /// Of each queue: behind what has been read.
+    private var positions: [Int64?] = []
+    private var mustAssignAgain = false
     private var resting = RestingPartitions()
     private var nextRestCheck: Int64 = 0
     private var now: Int64 = 0
@@ -51,13 +54,31 @@ final class GroupMember {
             }
         }
         sendNextCommit(nowMonotonic)
+        if mustAssignAgain { assignAgain() }
         if now >= nextRestCheck { restAndWake() }
+    }
+
+    private func assignAgain() {
+        mustAssignAgain = false
+        do throws(KafkaError) {
+            try consumer.assignAgain(queues.indices.map { PartitionOffset(queues[$0].at, offset: positions[$0]) })
+        } catch {
+            // Nothing is read until the next try.
+            mustAssignAgain = true
+        }
+    }
+
+    /// The partition's position lies outside its log: it is read on from `offset`, at the next `poll`.
+    func goOn(_ at: TopicPartition, from offset: Int64) {
+        guard let number = numbers[at] else { return }
+        positions[number] = offset
+        mustAssignAgain = true
     }
 
     private func restAndWake() {
         nextRestCheck = now + 100
         let changes = resting.changes(now: now)
-        consumer.pause(changes.pause.map { queues[$0].at })
+        consumer.pause(changes.pause.map { PartitionOffset(queues[$0].at, offset: positions[$0]) })
         consumer.resume(changes.resume.map { queues[$0].at })
     }
 
@@ -91,6 +112,7 @@ final class GroupMember {
         queues = try consumer.assign(partitions) { UInt32($0) }
         // Something may have arrived before the first wake-up was armed.
         isReady = Array(repeating: true, count: queues.count)
+        positions = partitions.map(\.offset)
         numbers = Dictionary(uniqueKeysWithValues: queues.enumerated().map { ($1.at, $0) })
         resting = RestingPartitions(intervals: queues.map { restInterval($0.at) })
         turn = 0
@@ -106,9 +128,9 @@ final class GroupMember {
     /// Before the same partitions are assigned again: nothing more is read of the old queues.
     func forgetQueues() {
         // A pause would outlast the assignment.
-        consumer.resume(resting.resting.map { queues[$0].at })
+        consumer.resume(resting.restable.map { queues[$0].at })
         resting = RestingPartitions()
-        numbers = [:]
+        (numbers, positions, mustAssignAgain) = ([:], [], false)
         queues = []
         isReady = []
     }
@@ -177,10 +199,15 @@ final class GroupMember {
             }
             var (isAtEnd, hadRecords) = (false, false)
             let count = queue.read(limit: allowed) { event in
-                if case .end = event { isAtEnd = true } else { (isAtEnd, hadRecords) = (false, true) }
+                switch event {
+                case .message(let message): (isAtEnd, hadRecords, positions[index]) = (false, true, message.offset + 1)
+                case .end(let offset): (isAtEnd, positions[index]) = (true, offset)
+                case .outOfRange: (isAtEnd, hadRecords) = (false, true)
+                case .failed: break
+                }
                 body(queue.at, event)
             }
-            if count > 0 { resting.wasRead(index, hadRecords: hadRecords, isAtEnd: isAtEnd, now: now) }
+            if isAtEnd || hadRecords { resting.wasRead(index, hadRecords: hadRecords, isAtEnd: isAtEnd, now: now) }
             if count < allowed { isReady[index] = false } else { more = true }
             left -= count
         }

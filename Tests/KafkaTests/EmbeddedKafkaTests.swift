@@ -142,6 +142,56 @@ struct KafkaSettingsTests {
         while !consumer.isClosed { consumer.poll { if case .revoked = $0 { consumer.unassign() } } }
     }
 
+    /// 500 kB.
+    static let incompressible: [UInt8] = {
+        var state: UInt64 = 1
+        return (0..<500_000).map { _ in
+            state = state &* 6_364_136_223_846_793_005 &+ 1
+            return UInt8(truncatingIfNeeded: state >> 33)
+        }
+    }()
+
+    /// A partition whose position retention has passed is read on from the log's start, the others where they were.
+    @Test func readingGoesOnBehindALoss() throws {
+        for _ in 0..<14 { _ = try produce([OutgoingRecord(topic: "one", partition: 0, key: nil, value: Self.incompressible)]) }
+        _ = try produce([OutgoingRecord(topic: "t", partition: 1, key: nil, value: [1])])
+        let (cut, other) = (TopicPartition("one", 0), TopicPartition("t", 1))
+        let consumer = try GroupConsumer(cluster.settings, .init(group: "l"))
+        try consumer.subscribe(["t"])
+        let loop = EventLoop()
+        loop.watch(consumer.eventsReady, for: .readable, token: 1)
+        var (queues, read, ends, low): ([PartitionQueue], [Int64], [TopicPartition: Int64], Int64?) = ([], [], [:], nil)
+        for _ in 0..<2_000 where ends[cut] == nil {
+            consumer.poll {
+                guard case .assigned = $0 else { return }
+                queues = (try? consumer.assign([PartitionOffset(cut, offset: 0), PartitionOffset(other, offset: 0)]) { UInt32($0) }) ?? []
+            }
+            for queue in queues {
+                _ = queue.read(limit: 10) { event in
+                    switch event {
+                    case .message(let message): if queue.at == cut { read.append(message.offset) }
+                    case .end(let offset): ends[queue.at] = offset
+                    case .outOfRange where low == nil: low = try? consumer.queryWatermarks(cut, timeoutMilliseconds: 5_000).low
+                    default: break
+                    }
+                }
+            }
+            if let start = low, start >= 0, ends[other] == 1 {
+                try consumer.assignAgain([PartitionOffset(cut, offset: start), PartitionOffset(other, offset: 1)])
+                low = -1
+                ends[other] = nil
+                #expect(start > 0)
+            }
+            loop.wait(milliseconds: 20) { _ in }
+            consumer.drainReady { _ in }
+        }
+        #expect(ends[cut] == 14 && read.last == 13 && read.first ?? 0 > 0)
+        queues = []
+        consumer.unassign()
+        consumer.beginClose()
+        while !consumer.isClosed { consumer.poll { if case .revoked = $0 { consumer.unassign() } } }
+    }
+
     @Test func aPausedPartitionGoesOnWhereItWas() throws {
         let at = TopicPartition("one", 0)
         func value(_ number: UInt8) -> OutgoingRecord { OutgoingRecord(topic: "one", partition: 0, key: nil, value: [number]) }
@@ -168,7 +218,7 @@ struct KafkaSettingsTests {
             }
         }
         turn { ends == [2] }
-        consumer.pause([at])
+        consumer.pause([PartitionOffset(at, offset: 2)])
         _ = try produce([value(2), value(3)])
         turn(10) { read.count > 2 }
         #expect(read == [0, 1] && ends == [2], "it is paused")
@@ -176,7 +226,7 @@ struct KafkaSettingsTests {
         turn { ends.last == 4 }
         #expect(read == [0, 1, 2, 3] && ends.last == 4)
         // Without anything new its end is told all the same: that is how a look knows that it is over.
-        consumer.pause([at])
+        consumer.pause([PartitionOffset(at, offset: 4)])
         ends = []
         consumer.resume([at])
         turn { !ends.isEmpty }
@@ -189,13 +239,7 @@ struct KafkaSettingsTests {
 
     /// The embedded cluster keeps 5 MiB of a partition: what lies below is gone as after retention.
     @Test(arguments: [TopicReader.Loss.tell, .readOn]) func lossIsToldToWhoAsksForIt(_ onLoss: TopicReader.Loss) throws {
-        // Something that doesn't compress.
-        var state: UInt64 = 1
-        let value = (0..<500_000).map { _ in
-            state = state &* 6_364_136_223_846_793_005 &+ 1
-            return UInt8(truncatingIfNeeded: state >> 33)
-        }
-        for _ in 0..<14 { _ = try produce([OutgoingRecord(topic: "one", partition: 0, key: nil, value: value)]) }
+        for _ in 0..<14 { _ = try produce([OutgoingRecord(topic: "one", partition: 0, key: nil, value: Self.incompressible)]) }
         let reader = try TopicReader(cluster.settings, onLoss: onLoss)
         let at = TopicPartition("one", 0)
         let low = try reader.watermarks(at).low

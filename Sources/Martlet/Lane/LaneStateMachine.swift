@@ -184,7 +184,7 @@ public struct LaneStateMachine: ~Copyable {
         unfinishedBytes -= record.facts.bytes
         if record.isCovered { coveredBytes -= record.facts.bytes }
         if isOrphan {
-            orphans[record.stream]?[record.offset] = nil
+            forgetOrphan(record)
         } else if !record.isDetached, streams.has(record.stream) {
             count(record, -1)
             if record.isCovered { coveredLeaves(record) }

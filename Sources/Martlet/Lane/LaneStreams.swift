@@ -157,10 +157,15 @@ extension LaneStateMachine {
         return token
     }
 
+    mutating func forgetOrphan(_ record: LaneRecord) {
+        orphans[record.stream]?[record.offset] = nil
+        if orphans[record.stream]?.isEmpty == true { orphans[record.stream] = nil }
+    }
+
     /// Under way since an earlier ownership, and now met again: it is this one's from now on, and isn't started again.
     mutating func adopt(_ token: RecordToken, isCovered: Bool) {
         guard let record = record(token) else { return }
-        orphans[record.stream]?[record.offset] = nil
+        forgetOrphan(record)
         coveredBytes += ((isCovered ? 1 : 0) - (record.isCovered ? 1 : 0)) * record.facts.bytes
         records[Int(token.slot)]?.isCovered = isCovered
         defer { if let record = self.record(token) { count(record, 1) } }

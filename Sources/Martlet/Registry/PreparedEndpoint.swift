@@ -82,8 +82,7 @@ public final class PreparedEndpoint: Sendable {
             var values = headers.map(\.value) + queryValues(endpoint.url)
             if case .basic(_, let password) = endpoint.auth, let plain = password.plain { values.append(plain) }
             if endpoint.signature.isTheSecret { values += endpoint.secrets.compactMap(\.text.plain) }
-            // `Basic abc` and `abc`
-            return values + values.compactMap { value in value.firstIndex(of: " ").map { String(value[value.index(after: $0)...]) } }
+            return PreparedEndpoint.longestFirst(PreparedEndpoint.withParts(values))
         }
 
         /// The query of a URL, and the values in it.
@@ -100,7 +99,7 @@ extension PreparedEndpoint {
     /// What its receiver answered, without the credentials that it may have sent back.
     public func withoutSecrets(_ given: HTTPResult, bearer: String?) -> HTTPResult {
         guard !given.excerpt.isEmpty else { return given }
-        let values = sensitive + (bearer.map { [$0] } ?? [])
+        let values = bearer.map { Self.longestFirst(Self.withParts([$0]) + sensitive) } ?? sensitive
         var result = given
         if given.excerpt.count >= ResponseLimits.excerptBytes {
             // One that the end of the excerpt cut is still a part of it.
@@ -110,6 +109,14 @@ extension PreparedEndpoint {
         for value in values where value.utf8.count >= 6 { result.excerpt = Self.hiding(Array(value.utf8), in: result.excerpt) }
         return result
     }
+
+    /// `Basic abc` and `abc`.
+    private static func withParts(_ values: [String]) -> [String] {
+        values + values.compactMap { value in value.firstIndex(of: " ").map { String(value[value.index(after: $0)...]) } }
+    }
+
+    /// One may be a part of another, which wouldn't be found any more.
+    private static func longestFirst(_ values: [String]) -> [String] { values.sorted { $0.utf8.count > $1.utf8.count } }
 
     /// How many of the last bytes of `text` are the beginning of `secret`, from four on.
     private static func cutLength(_ secret: [UInt8], _ text: [UInt8]) -> Int {

@@ -1,0 +1,66 @@
+"""What a delivery costs without a clock: instructions and allocations of a lane, counted by callgrind. Repeatable within a few in a hundred on
+any machine, as busy as it may be: what it counts besides deliveries is the lane's work of every second."""
+import os, re, subprocess, time
+import harness
+from harness import Nginx, Worker
+
+# Of 2026-11; a tenth more is taken for a regression. Without libcrypto: valgrind's processor hashes without the instructions for it.
+KNOWN = {"instructions": 80_000, "allocations": 62}
+
+
+def count(path):
+    """Instructions outside libcrypto, those in it, and calls of malloc."""
+    objects, functions, inside, outside, allocations = {}, {}, 0, 0, 0
+    here, called, is_call = "", "", False
+
+    def name(text, known):
+        number, rest = re.match(r"(\(\d+\)) ?(.*)", text).groups()
+        if rest:
+            known[number] = rest
+        return known.get(number, "")
+
+    for line in open(path, errors="replace"):
+        key, _, value = line.partition("=")
+        if key == "ob":
+            here = name(value.strip(), objects)
+        elif key == "cob":
+            name(value.strip(), objects)
+        elif key == "fn":
+            name(value.strip(), functions)
+        elif key == "cfn":
+            called = name(value.strip(), functions)
+        elif key == "calls":
+            is_call = True
+            if called == "malloc":
+                allocations += int(value.split()[0])
+        elif line[:1].isdigit() or line[:1] in "+-*":
+            # The line behind a call tells what the called one cost, which is told there as well.
+            if not is_call:
+                cost = int(line.split()[1]) if len(line.split()) > 1 else 0
+                if "libcrypto" in here:
+                    inside += cost
+                else:
+                    outside += cost
+            is_call = False
+    return outside, inside, allocations
+
+
+def instructions(options, directory):
+    deliveries = options.events
+    bench = type("Bench", (), {"brokers": options.brokers, "martlet": options.martlet, "directory": directory})
+    world, found = harness.World(bench, "n"), os.path.join(directory, "callgrind.out")
+    with Nginx(os.path.join(directory, "nginx")) as receiver:
+        world.endpoints(1, receiver)
+        world.load("deliveries", deliveries, "--partitions", harness.PARTITIONS, "--endpoints", 1)
+        worker = Worker(world, ("--roles", "delivery", "--lanes", "1", "--max-in-flight", "64"),
+                        ("valgrind", "--tool=callgrind", "--toggle-collect=*DeliveryLane*turn*", f"--callgrind-out-file={found}"))
+        with worker:
+            end = time.time() + 600
+            while worker.metric("martlet_deliveries_total", 'outcome="delivered"') < deliveries:
+                worker.check(end, "not all is delivered after ten minutes")
+                time.sleep(0.5)
+    outside, inside, allocations = count(found)
+    figures = {"instructions": outside / deliveries, "instructions_of_libcrypto": inside / deliveries, "allocations": allocations / deliveries}
+    for name, value in figures.items():
+        print(f"{name:28}{value:10.1f} a delivery" + (f", known {KNOWN[name]}" if name in KNOWN else ""))
+    return {**figures, "broken": [name for name, known in KNOWN.items() if figures[name] > known * 1.1]}
