@@ -12,6 +12,7 @@ import Testing
     @Test func poison() async throws { try await Scenarios.poisonEndsOnTheDLQ(nil) }
     @Test func strays() async throws { try await Scenarios.poisonDeliveriesAndStrays(nil) }
     @Test func restarts() async throws { try await Scenarios.restartsWithoutLossOrDuplicate(nil) }
+    @Test func goesOnBehindWhatRetentionRemoved() async throws { try await Scenarios.goesOnBehindWhatRetentionRemoved() }
     @Test func publishesFromSwift() async throws { try await Scenarios.publishesFromSwift(nil) }
     @Test func breakerOpensAndRecovers() async throws { try await Scenarios.breakerOpensAndRecovers(nil) }
     @Test func limitsAreKept() async throws { try await Scenarios.limitsAreKept(nil) }

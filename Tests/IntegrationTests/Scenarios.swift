@@ -200,6 +200,46 @@ enum Scenarios {
         }
     }
 
+    /// What retention removed before it was read is lost; what it left is delivered, and what comes after. The embedded cluster keeps 5 MiB of
+    /// a partition.
+    static func goesOnBehindWhatRetentionRemoved() async throws {
+        try await run(nil) { world in
+            try world.register([world.endpoint("ep_all")])
+            let home = TopicPartition(world.topics.deliveries, Murmur2.partition(of: Array("ep_all".utf8), count: World.partitions))
+            for number in 0..<14 {
+                var headers = DeliveryHeaders()
+                (headers.deliveryID, headers.endpointID, headers.eventID) = ("dlv_\(number)", "ep_all", "\(number)")
+                (headers.source, headers.type, headers.ageFromMilliseconds) = ("/s", "t", SystemClock.wallMilliseconds())
+                try world.produce([
+                    OutgoingRecord(
+                        topic: home.topic, partition: home.partition, key: Array("ep_all".utf8), value: incompressible,
+                        headers: headers.encoded)
+                ])
+            }
+            let consumer = try GroupConsumer(world.kafka, .init(group: world.topics.deliveryGroup))
+            _ = try consumer.commit([PartitionOffset(home, offset: 0)])
+            var isCommitted = false
+            try world.wait("the commit") {
+                consumer.poll { if case .committed(_, nil) = $0 { isCommitted = true } }
+                return isCommitted
+            }
+            consumer.abandon()
+            let low = try TopicReader(world.kafka).watermarks(home).low
+            #expect(low > 0)
+            try world.start()
+            try world.wait("what is left") { world.requests.count >= 14 - Int(low) }
+            try world.publish([World.event("later")])
+            try world.wait("what comes after") { world.requests.count >= 15 - Int(low) }
+            #expect(world.stopWorker() == 0 && world.requests.count == 15 - Int(low))
+        }
+    }
+
+    /// 500 kB.
+    private static let incompressible: [UInt8] = {
+        var generator = SeededGenerator(seed: 1)
+        return (0..<500_000).map { _ in UInt8(truncatingIfNeeded: generator.next()) }
+    }()
+
     static func restartsWithoutLossOrDuplicate(_ brokers: String?) async throws {
         try await run(brokers) { world in
             try world.register([world.endpoint("ep_all")])
