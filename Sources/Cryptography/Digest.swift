@@ -3,9 +3,8 @@ internal import COpenSSL
 public enum SHA256 {
     /// 32 bytes.
     public static func digest(_ bytes: [UInt8]) -> [UInt8] {
-        var out = [UInt8](repeating: 0, count: 32)
-        martlet_sha256(bytes, bytes.count, &out)
-        return out
+        let digest = inlineDigest(bytes)
+        return digest.indices.map { digest[$0] }
     }
 
     /// The same without an array for the result.

@@ -78,12 +78,9 @@ public enum Base64 {
 public enum Base32 {
     public static func encode(_ bytes: [UInt8]) -> String {
         var out: [UInt8] = []
-        append(bytes, count: bytes.count, to: &out)
+        append(bytes.span, to: &out)
         return String(decoding: out, as: UTF8.self)
     }
-
-    /// The first `count` of `bytes`.
-    public static func append(_ bytes: [UInt8], count: Int, to out: inout [UInt8]) { append(bytes.span.extracting(first: count), to: &out) }
 
     public static func append(_ bytes: Span<UInt8>, to out: inout [UInt8]) {
         func character(_ value: UInt32) -> UInt8 { UInt8(truncatingIfNeeded: value < 26 ? value + 97 : value + 24) }

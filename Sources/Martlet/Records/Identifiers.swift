@@ -21,11 +21,7 @@ public enum Identifiers {
         var input: [UInt8] = []
         input.reserveCapacity(128)
         for field in [DeliveryHeaders.Field.tenant, .source, .eventID] {
-            let start = input.count
-            input.append(contentsOf: [0, 0, 0, 0])
-            delivery.append(field, to: &input)
-            let length = UInt32(input.count - start - 4)
-            for place in 0..<4 { input[start + place] = UInt8(truncatingIfNeeded: length >> UInt32(24 - 8 * place)) }
+            appendLengthPrefixed(to: &input) { delivery.append(field, to: &$0) }
         }
         append("msg_", hashOf: input, to: &out)
     }
@@ -34,12 +30,17 @@ public enum Identifiers {
     static func lengthPrefixed(_ fields: [String]) -> [UInt8] {
         var input: [UInt8] = []
         input.reserveCapacity(96)
-        for field in fields {
-            let length = UInt32(field.utf8.count)
-            for shift in [24, 16, 8, 0] as [UInt32] { input.append(UInt8(truncatingIfNeeded: length >> shift)) }
-            input.append(contentsOf: field.utf8)
-        }
+        for field in fields { appendLengthPrefixed(to: &input) { $0.append(contentsOf: field.utf8) } }
         return input
+    }
+
+    /// What `write` appends, behind its length.
+    private static func appendLengthPrefixed(to input: inout [UInt8], _ write: (inout [UInt8]) -> Void) {
+        let start = input.count
+        for _ in 0..<4 { input.append(0) }
+        write(&input)
+        let length = UInt32(input.count - start - 4)
+        for place in 0..<4 { input[start + place] = UInt8(truncatingIfNeeded: length >> UInt32(24 - 8 * place)) }
     }
 
     /// The `webhook-id`. `message(tenant: "default", source: "/shop", eventID: "a1")` is `msg_ugl5w4bk2xf6o6ltyd4sngql7u`.
