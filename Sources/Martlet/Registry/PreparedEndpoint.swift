@@ -7,12 +7,27 @@ public import WebhookSigning
 public final class PreparedEndpoint: Sendable {
     public let endpoint: Endpoint
     private let rules: EndpointURL.Rules
-    private let made = AtomicLazyReference<Parts>()
+    // What `AtomicLazyReference` does, whose generic code looks its types up at every load: a delivery loads it a dozen times.
+    private let made = Atomic<Unmanaged<Parts>?>(nil)
 
     /// `endpoint`: opened; what is still sealed counts as missing.
     public init(_ endpoint: Endpoint, rules: EndpointURL.Rules) { (self.endpoint, self.rules) = (endpoint, rules) }
 
-    private var parts: Parts { made.load() ?? made.storeIfNil(Parts(endpoint, rules)) }
+    deinit { made.load(ordering: .acquiring)?.release() }
+
+    private var parts: Parts {
+        if let made = made.load(ordering: .acquiring) { return made.takeUnretainedValue() }
+        return make()
+    }
+
+    /// Two lanes may come here at once: the first one's is everyone's.
+    private func make() -> Parts {
+        let mine = Unmanaged.passRetained(Parts(endpoint, rules))
+        let others = made.compareExchange(expected: nil, desired: mine, ordering: .acquiringAndReleasing).original
+        guard let others else { return mine.takeUnretainedValue() }
+        mine.release()
+        return others.takeUnretainedValue()
+    }
 
     /// The key of its records.
     public var key: [UInt8] { parts.key }
