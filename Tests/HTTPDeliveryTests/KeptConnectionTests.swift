@@ -181,14 +181,18 @@ struct ConnectionPoolTests {
             var random = DifferentialTests.Random(state: seed)
             var pool = ConnectionPool()
             var model: [(connection: Int, port: UInt16, since: Int64)] = []
+            // Of those that stand, in use or not.
+            var homes: [Int: UInt16] = [:]
             for step in 0..<500 {
                 let port = UInt16(random.below(4))
                 switch random.below(4) {
                 case 0, 1:
                     let connection = random.below(40)
                     guard !model.contains(where: { $0.connection == connection }) else { continue }
-                    pool.put(connection, origin(port), nowMicroseconds: Int64(step))
-                    model.append((connection, port, Int64(step)))
+                    let home = homes[connection] ?? port
+                    homes[connection] = home
+                    pool.put(connection, origin(home), nowMicroseconds: Int64(step))
+                    model.append((connection, home, Int64(step)))
                 case 2:
                     let expected = model.lastIndex { $0.port == port }
                     #expect(pool.take(origin(port)) == expected.map { model[$0].connection }, "seed \(seed), step \(step)")
@@ -196,6 +200,7 @@ struct ConnectionPoolTests {
                 default:
                     let connection = random.below(50)
                     pool.remove(connection)
+                    homes[connection] = nil
                     model.removeAll { $0.connection == connection }
                 }
                 #expect(

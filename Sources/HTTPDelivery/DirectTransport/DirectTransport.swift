@@ -139,7 +139,7 @@ final class DirectTransport: HTTPTransport {
     // MARK: ends
 
     func finish(_ exchange: Exchange, _ error: (ErrorClass, String)?, _ reader: ResponseReader? = nil) {
-        if waiting[exchange.request.token] === exchange { waiting[exchange.request.token] = nil }
+        if !waiting.isEmpty, waiting[exchange.request.token] === exchange { waiting[exchange.request.token] = nil }
         if !exchange.attempts.isEmpty { dropAttempts(exchange) }
         var timings = exchange.timings
         timings.total = now - exchange.startedMicroseconds
