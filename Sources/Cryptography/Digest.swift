@@ -3,15 +3,17 @@ internal import COpenSSL
 public enum SHA256 {
     /// 32 bytes.
     public static func digest(_ bytes: [UInt8]) -> [UInt8] {
-        let digest = inlineDigest(bytes)
+        let digest = inlineDigest(bytes.span)
         return digest.indices.map { digest[$0] }
     }
 
     /// The same without an array for the result.
-    public static func inlineDigest(_ bytes: [UInt8]) -> InlineArray<32, UInt8> {
+    public static func inlineDigest(_ bytes: Span<UInt8>) -> InlineArray<32, UInt8> {
         var out = InlineArray<32, UInt8>(repeating: 0)
         var span = out.mutableSpan
-        span.withUnsafeMutableBufferPointer { martlet_sha256(bytes, bytes.count, $0.baseAddress) }
+        bytes.withUnsafeBufferPointer { bytes in
+            span.withUnsafeMutableBufferPointer { martlet_sha256(bytes.baseAddress, bytes.count, $0.baseAddress) }
+        }
         return out
     }
 }

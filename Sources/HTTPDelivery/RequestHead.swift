@@ -25,9 +25,13 @@ public struct HeaderLines: Sendable {
         let end = bytes.count
         write(&bytes)
         let isFit = bytes.withUnsafeBufferPointer { bytes in
-            var odd = false
-            for byte in bytes[end...] { odd = odd || byte < 0x20 && byte != 0x09 || byte == 0x7f }
-            return !odd
+            // Numbers instead of conditions, and no way out: so many bytes are looked at at once.
+            var odd: UInt8 = 0
+            for index in end..<bytes.count {
+                let byte = bytes[index]
+                odd |= (byte < 0x20 ? 1 : 0) & (byte != 0x09 ? 1 : 0) | (byte == 0x7f ? 1 : 0)
+            }
+            return odd == 0
         }
         guard isFit, name.isFit else {
             bytes.removeSubrange(start...)

@@ -151,10 +151,13 @@ public func appendJSONString(utf8 bytes: ArraySlice<UInt8>, to out: inout [UInt8
 /// Escapes what needs it from `start` on, and closes the quotes. Most texts stand as they are.
 private func endJSONString(from start: Int, _ out: inout [UInt8]) {
     let isPlain = out.withUnsafeBufferPointer { bytes in
-        var odd = false
-        // Without a way out, so that many bytes are looked at at once.
-        for byte in bytes[start...] { odd = odd || byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") }
-        return !odd
+        // Numbers instead of conditions, and no way out: so many bytes are looked at at once.
+        var odd: UInt8 = 0
+        for index in start..<bytes.count {
+            let byte = bytes[index]
+            odd |= (byte < 0x20 ? 1 : 0) | (byte == UInt8(ascii: "\"") ? 1 : 0) | (byte == UInt8(ascii: "\\") ? 1 : 0)
+        }
+        return odd == 0
     }
     if !isPlain {
         let rest = Array(out[start...])

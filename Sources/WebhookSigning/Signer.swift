@@ -131,25 +131,26 @@ public final class Signer: Sendable {
     private var newest: HMACSHA256? { hmac.first?.prepared }
 
     private func standard(_ id: ArraySlice<UInt8>, _ timestamp: Int64, _ body: UnsafeRawBufferPointer, _ out: inout [UInt8]) {
-        var head: [UInt8] = []
-        head.reserveCapacity(64)
-        head.append(contentsOf: id)
-        head.append(UInt8(ascii: "."))
-        Decimal.append(Int(timestamp), to: &head)
-        head.append(UInt8(ascii: "."))
+        // What is signed besides the body lies in `out` for that long, before the signatures.
         let start = out.count
+        out.append(contentsOf: id)
+        out.append(UInt8(ascii: "."))
+        Decimal.append(Int(timestamp), to: &out)
+        out.append(UInt8(ascii: "."))
+        let end = out.count
         for key in hmac where key.expires > timestamp {
-            if out.count > start { out.append(0x20) }
+            if out.count > end { out.append(0x20) }
+            let code = key.prepared.code(out.span.extracting(start..<end), body)
             out.append("v1,")
-            let code = key.prepared.code(head.span, body)
             Base64.append(code.span, to: &out)
         }
         for key in ed25519 where key.expires > timestamp {
-            guard let code = key.prepared.sign(head + Array(body)) else { continue }
-            if out.count > start { out.append(0x20) }
-            out.append(contentsOf: "v1a,".utf8)
+            guard let code = key.prepared.sign(Array(out[start..<end]) + Array(body)) else { continue }
+            if out.count > end { out.append(0x20) }
+            out.append("v1a,")
             Base64.append(code, to: &out)
         }
+        out.removeSubrange(start..<end)
     }
 
     private func stripe(_ timestamp: Int64, _ body: UnsafeRawBufferPointer, _ out: inout [UInt8]) {

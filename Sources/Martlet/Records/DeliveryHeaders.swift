@@ -146,7 +146,7 @@ public struct DeliveryHeaders: Sendable, Equatable {
     /// The same as UTF-8.
     public var messageIDBytes: [UInt8] {
         var out: [UInt8] = []
-        out.reserveCapacity(32)
+        out.reserveCapacity(128)
         Identifiers.appendMessage(of: self, to: &out)
         return out
     }

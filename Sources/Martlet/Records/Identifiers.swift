@@ -6,24 +6,22 @@ public enum Identifiers {
     static func hash(_ kind: String, _ fields: [String]) -> String {
         var out: [UInt8] = []
         out.reserveCapacity(32)
-        append(kind, hashOf: lengthPrefixed(fields), to: &out)
+        out.append(contentsOf: kind.utf8)
+        let digest = SHA256.inlineDigest(lengthPrefixed(fields).span)
+        Base32.append(digest.span.extracting(first: 16), to: &out)
         return String(decoding: out, as: UTF8.self)
     }
 
-    private static func append(_ kind: String, hashOf input: [UInt8], to out: inout [UInt8]) {
-        out.append(contentsOf: kind.utf8)
-        let digest = SHA256.inlineDigest(input)
-        Base32.append(digest.span.extracting(first: 16), to: &out)
-    }
-
-    /// The `webhook-id` of a delivery, as UTF-8.
+    /// The `webhook-id` of a delivery, as UTF-8. What is hashed lies in `out` for that long: the same array serves both.
     static func appendMessage(of delivery: DeliveryHeaders, to out: inout [UInt8]) {
-        var input: [UInt8] = []
-        input.reserveCapacity(128)
-        for field in [DeliveryHeaders.Field.tenant, .source, .eventID] {
-            appendLengthPrefixed(to: &input) { delivery.append(field, to: &$0) }
-        }
-        append("msg_", hashOf: input, to: &out)
+        let start = out.count
+        appendLengthPrefixed(to: &out) { delivery.append(.tenant, to: &$0) }
+        appendLengthPrefixed(to: &out) { delivery.append(.source, to: &$0) }
+        appendLengthPrefixed(to: &out) { delivery.append(.eventID, to: &$0) }
+        let digest = SHA256.inlineDigest(out.span.extracting(start..<out.count))
+        out.removeLast(out.count - start)
+        out.append("msg_")
+        Base32.append(digest.span.extracting(first: 16), to: &out)
     }
 
     /// For each field its big-endian u32 length and its UTF-8 bytes.
