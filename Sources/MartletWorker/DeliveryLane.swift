@@ -42,6 +42,8 @@ final class DeliveryLane {
     /// Names of the topics in the order of the core's stream ids.
     let laneTopics: [String]
     let topicIndex: [String: Int]
+    /// What each of the member's queues reads; nil: health.
+    private var queueStreams: [StreamID?] = []
     var items: [LaneItem?] = []
     /// The brokers' clock, which due times are kept in.
     var clock = BrokerClock()
@@ -63,6 +65,8 @@ final class DeliveryLane {
     private var commits: [StreamID: LaneStateMachine.Commit] = [:]
     private var lastSlowTasks: Int64 = 0
     private var ready: [EventLoop.Ready] = []
+    /// Of the core, being carried out.
+    var commands: [LaneCommand] = []
     private var addresses: AddressPolicy
     private var lastOwnAddresses: Int64 = 0
     let attemptsTopic: String
@@ -283,7 +287,9 @@ final class DeliveryLane {
             PartitionOffset(TopicPartition(configuration.topics.health, $0), offset: nil)
         }
         core.beginRestoring(health.map(\.at.partition))
-        try member.assign(health + starts.filter { !refused.contains($0.at.partition) }) { restInterval($0.topic) }
+        let assigned = health + starts.filter { !refused.contains($0.at.partition) }
+        queueStreams = assigned.map { stream($0.at) }
+        try member.assign(assigned) { restInterval($0.topic) }
         metrics.assignedPartitions.set(health.count)
         log.info("partitions assigned", ["partitions": .string(Self.ranges(partitions))])
     }
@@ -360,16 +366,15 @@ final class DeliveryLane {
 
     private func read() -> Bool {
         guard revoking == nil else { return false }
-        return member.read(limit: Self.turnReadLimit) { at in
-            if at.topic == configuration.topics.health { return 64 }
-            guard let stream = stream(at) else { return 0 }
+        return member.read(limit: Self.turnReadLimit) { number in
+            guard let stream = queueStreams[number] else { return 64 }
             // Heads that aren't due stay in memory: few at a time.
             return stream.topic < 2 ? core.readBudget(stream) : min(16, core.readBudget(stream))
-        } _: { at, event in
-            if at.topic == configuration.topics.health {
-                readHealth(at.partition, event)
-            } else if let stream = stream(at) {
-                read(stream, at, event)
+        } _: { number, event in
+            if let stream = queueStreams[number] {
+                read(stream, number, event)
+            } else {
+                readHealth(member.partition(number).partition, event)
             }
         }
     }
@@ -392,12 +397,13 @@ final class DeliveryLane {
         }
     }
 
-    private func read(_ stream: StreamID, _ at: TopicPartition, _ event: PartitionEvent) {
+    private func read(_ stream: StreamID, _ queue: Int, _ event: PartitionEvent) {
         switch event {
         case .message(let message): received(message, stream)
         case .end(let offset): core.endReached(stream, offset: offset)
-        case .outOfRange: goOnAfterLoss(stream, at)
+        case .outOfRange: goOnAfterLoss(stream, member.partition(queue))
         case .failed(let error):
+            let at = member.partition(queue)
             log.warning("read", ["topic": .string(at.topic), "partition": .integer(at.partition), "error": .string("\(error)")])
         }
     }

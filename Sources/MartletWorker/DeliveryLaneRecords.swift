@@ -72,7 +72,7 @@ extension DeliveryLane {
 
     func execute() {
         while true {
-            let commands = core.takeCommands()
+            core.takeCommands(into: &commands)
             if commands.isEmpty { return }
             for command in commands {
                 switch command {

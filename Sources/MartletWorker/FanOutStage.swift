@@ -152,7 +152,8 @@ final class FanOutStage {
         }
         return member.read(limit: 256) { _ in
             backlog.isEmpty && keptBytes < configuration.fanOutBytesLimit ? 64 : 0
-        } _: { at, event in
+        } _: { number, event in
+            let at = member.partition(number)
             let stream = stream(at)
             switch event {
             case .message(let message): fanOut(message, stream)

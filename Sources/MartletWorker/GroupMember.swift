@@ -183,16 +183,19 @@ final class GroupMember {
         return isCommitted
     }
 
-    /// Reads what the owner's budgets allow, round robin over the queues that have something, up to `limit` events.
-    /// True when there is more to read at once.
-    func read(limit: Int, budget: (TopicPartition) -> Int, _ body: (TopicPartition, PartitionEvent) -> Void) -> Bool {
+    /// Of a queue's number.
+    func partition(_ number: Int) -> TopicPartition { queues[number].at }
+
+    /// Reads what the owner's budgets allow, round robin over the queues that have something, up to `limit` events. Queues are named by
+    /// their numbers: their places in what was assigned. True when there is more to read at once.
+    func read(limit: Int, budget: (Int) -> Int, _ body: (Int, PartitionEvent) -> Void) -> Bool {
         var left = limit
         var more = false
         for step in queues.indices {
             let index = (turn + step) % queues.count
             guard isReady[index] else { continue }
             let queue = queues[index]
-            let allowed = min(budget(queue.at), 64, left)
+            let allowed = min(budget(index), 64, left)
             guard allowed > 0 else {
                 if left <= 0 { more = true }
                 continue
@@ -205,7 +208,7 @@ final class GroupMember {
                 case .outOfRange: (isAtEnd, hadRecords) = (false, true)
                 case .failed: break
                 }
-                body(queue.at, event)
+                body(index, event)
             }
             if isAtEnd || hadRecords { resting.wasRead(index, hadRecords: hadRecords, isAtEnd: isAtEnd, now: now) }
             if count < allowed { isReady[index] = false } else { more = true }

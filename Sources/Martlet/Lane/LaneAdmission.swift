@@ -14,8 +14,9 @@
 // | its turn: first attempts by age, every fifth start an attempted one | the next one's |
 extension LaneStateMachine {
     /// A record whose turn to be looked at has come: start it, hold it, move it on, or end it.
-    mutating func examine(_ token: RecordToken) {
-        guard let record = record(token) else { return }
+    mutating func examine(_ token: RecordToken) { if let record = records[token] { examine(token, record) } }
+
+    mutating func examine(_ token: RecordToken, _ record: LaneRecord) {
         guard record.facts.isHome else {
             if has(.loseWhatIsAstray) { return complete(token) }
             counters.moved += 1
@@ -25,7 +26,7 @@ extension LaneStateMachine {
         // A first delivery is due when it was accepted: only a clock that is wrong puts that into the future.
         let remaining = record.stream.topic == 0 ? 0 : record.facts.dueMilliseconds - now.wall
         if remaining <= 0 || has(.retryEarly) {
-            admit(token)
+            admit(token, record)
         } else if remaining < settings.residencyLimitMilliseconds {
             setPhase(token, .held)
             held.insert((record.facts.dueMilliseconds, token))
@@ -35,8 +36,9 @@ extension LaneStateMachine {
     }
 
     /// A due record: what its endpoint says of it.
-    mutating func admit(_ token: RecordToken) {
-        guard let record = record(token) else { return }
+    mutating func admit(_ token: RecordToken) { if let record = records[token] { admit(token, record) } }
+
+    private mutating func admit(_ token: RecordToken, _ record: LaneRecord) {
         if !isRegistered(record) {
             if record.phase != .unregistered { limitResidency(token) }
             setPhase(token, .unregistered)
@@ -45,15 +47,17 @@ extension LaneStateMachine {
             return
         }
         let slot = endpointSlot(record.facts.endpointID, record.stream.partition)
-        records[Int(token.slot)]?.endpoint = slot
-        if isOrdered(record, slot) { return queueOrdered(token, slot) }
-        records[Int(token.slot)]?.isOrdered = false
+        let isOrdered = isOrdered(record, slot)
+        records.update(token) { ($0.endpoint, $0.isOrdered) = (slot, isOrdered && $0.isOrdered) }
+        if isOrdered { return queueOrdered(token, slot) }
         if let end = verdictWithoutAttempt(record, slot) { return move(token, .dead(end, attempts: record.facts.attempts)) }
         // Behind more than its rate lets start in time: it would only fill memory.
         if let start = limitedStart(slot), start - now.monotonic > settings.residencyLimitMilliseconds {
             return deferDelivery(token, until: start)
         }
-        queue(token, slot, key: record.facts.ageFromMilliseconds, isFirst: record.facts.attempts == 0 && !endpoints[slot].isOrdered)
+        queue(
+            token, slot, record.facts.bytes, key: record.facts.ageFromMilliseconds,
+            isFirst: record.facts.attempts == 0 && !endpoints[slot].isOrdered)
         if isCrowded(record.stream) { crowd(slot, record.stream) }
     }
 
@@ -74,11 +78,11 @@ extension LaneStateMachine {
     }
 
     /// Behind its endpoint's others.
-    mutating func queue(_ token: RecordToken, _ slot: Int, key: Int64, isFirst: Bool) {
+    mutating func queue(_ token: RecordToken, _ slot: Int, _ bytes: Int, key: Int64, isFirst: Bool) {
         sequence += 1
         let waiter = Waiter(ageFrom: key, sequence: sequence, token: token)
         if isFirst { endpoints[slot].first.insert(waiter) } else { endpoints[slot].retried.insert(waiter) }
-        countWaiting(slot, 1, records[Int(token.slot)]?.facts.bytes ?? 0)
+        countWaiting(slot, 1, bytes)
         setPhase(token, .waiting)
         limitResidency(token)
         makeReady(slot)
@@ -91,11 +95,11 @@ extension LaneStateMachine {
 
     /// Why a due delivery ends without another attempt; nil: it may be tried.
     func verdictWithoutAttempt(_ record: LaneRecord, _ slot: Int) -> DeadReason? {
-        guard let entry = endpoints[slot].entry else { return .endpointDeleted }
-        guard let prepared = entry.prepared else { return .parked }
-        if endpoints[slot].isParked, !has(.startForADisabledEndpoint) { return .parked }
-        if prepared.target == nil || prepared.refusal != nil { return .refused }
-        let expiry = record.facts.ageFromMilliseconds + prepared.endpoint.maxAgeMilliseconds
+        let standing = endpoints[slot].standing
+        guard standing.isKnown else { return .endpointDeleted }
+        if !standing.isReadable || standing.isParked && !has(.startForADisabledEndpoint) { return .parked }
+        if standing.isRefused { return .refused }
+        let expiry = record.facts.ageFromMilliseconds + standing.maxAgeMilliseconds
         // What was deferred to its very expiry is tried once, if it is admitted then.
         if now.wall > expiry, record.facts.dueMilliseconds < expiry { return .expired }
         return nil
@@ -104,7 +108,7 @@ extension LaneStateMachine {
     mutating func releaseHeld() {
         while let next = held.first, next.wall <= now.wall {
             _ = held.popFirst()
-            guard record(next.token)?.phase == .held else { continue }
+            guard phase(next.token) == .held else { continue }
             letGoOfHead(next.token)
             admit(next.token)
         }
@@ -214,7 +218,7 @@ extension LaneStateMachine {
     }
 
     private mutating func start(_ token: RecordToken, _ slot: Int) {
-        let bytes = records[Int(token.slot)]?.facts.bytes ?? 0
+        let (bytes, isOrdered) = records.look(token) { ($0.facts.bytes, $0.isOrdered) } ?? (0, false)
         countWaiting(slot, -1, bytes)
         endpoints[slot].inFlight += 1
         endpoints[slot].inFlightBytes += bytes
@@ -224,7 +228,7 @@ extension LaneStateMachine {
         chargeTenant(slot)
         endpoints[slot].breaker.started(now: now.monotonic)
         if endpoints[slot].breaker.isHalfOpen { endpoints[slot].probe = token }
-        if records[Int(token.slot)]?.isOrdered == true { endpoints[slot].head = token }
+        if isOrdered { endpoints[slot].head = token }
         countInFlight(1)
         setPhase(token, .inFlight)
         commands.append(.start(token))
@@ -248,7 +252,7 @@ extension LaneStateMachine {
     /// The next one that still waits: what was moved or dropped meanwhile is passed over.
     mutating func popWaiter(_ slot: Int, retried: Bool) -> RecordToken? {
         while let waiter = retried ? endpoints[slot].retried.popFirst() : endpoints[slot].first.popFirst() {
-            if record(waiter.token)?.phase == .waiting { return waiter.token }
+            if phase(waiter.token) == .waiting { return waiter.token }
         }
         return nil
     }

@@ -32,7 +32,7 @@ extension LaneStateMachine {
         /// What `spendAnAttemptWhileOpen` does.
         mutating func spendAll(_ slot: Int) {
             for token in takeWaiting(slot) {
-                guard let record = record(token), let tier = settings.tiers.first else { continue }
+                guard let record = records[token], let tier = settings.tiers.first else { continue }
                 move(token, .retry(tier: tier, dueMilliseconds: now.wall + tier.delayMilliseconds, attempts: record.facts.attempts + 1))
             }
         }

@@ -192,7 +192,7 @@ extension LaneStateMachine {
             endpoints[slot].disabled = theirs
         }
         // A probe that is under way since an earlier ownership decides.
-        if let probe = endpoints[slot].probe, self.record(probe)?.phase == .inFlight { return settleWaiting(slot) }
+        if let probe = endpoints[slot].probe, phase(probe) == .inFlight { return settleWaiting(slot) }
         endpoints[slot].probe = nil
         switch record.breaker {
         case .closed: endpoints[slot].breaker = CircuitBreaker(settings.breaker)

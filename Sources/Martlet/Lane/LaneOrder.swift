@@ -24,14 +24,14 @@ extension LaneStateMachine {
     // MARK: waiting in order
 
     mutating func queueOrdered(_ token: RecordToken, _ slot: Int) {
-        guard let record = record(token) else { return }
+        guard let record = records[token] else { return }
         let epoch = streams[record.stream]?.holds[endpoints[slot].hash]?.epoch
         if record.isCovered ? record.epoch != epoch : isUnderHold(record.stream, record.offset, endpoints[slot].hash) {
             return uncover(token)
         }
-        records[Int(token.slot)]?.isOrdered = true
+        records.update(token) { $0.isOrdered = true }
         let overtakes = has(.reorder) && epoch != nil && !record.isCovered
-        queue(token, slot, key: overtakes ? record.offset - 1 << 40 : record.offset, isFirst: true)
+        queue(token, slot, record.facts.bytes, key: overtakes ? record.offset - 1 << 40 : record.offset, isFirst: true)
         if isCrowded(record.stream), hasRoomForHold(slot) { crowd(slot, record.stream) }
     }
 
@@ -56,8 +56,8 @@ extension LaneStateMachine {
     /// The head's verdict without an attempt, if there is one: it goes where that says, and the next one waits for it.
     mutating func buryHead(_ slot: Int) -> Bool {
         while let waiter = endpoints[slot].first.first {
-            guard let record = record(waiter.token), record.phase == .waiting, record.isOrdered else {
-                if record(waiter.token)?.phase == .waiting { return false }
+            guard let record = records[waiter.token], record.phase == .waiting, record.isOrdered else {
+                if phase(waiter.token) == .waiting { return false }
                 _ = endpoints[slot].first.popFirst()
                 continue
             }
@@ -73,9 +73,13 @@ extension LaneStateMachine {
 
     /// The head is done, or waits again: the next one may start.
     mutating func letGoOfHead(_ token: RecordToken) {
-        guard let record = record(token), record.isOrdered, record.endpoint >= 0, endpoints[record.endpoint].head == token else { return }
-        endpoints[record.endpoint].head = nil
-        makeReady(record.endpoint)
+        if let (isOrdered, slot) = records.look(token, { ($0.isOrdered, $0.endpoint) }) { letGoOfHead(token, isOrdered, slot) }
+    }
+
+    mutating func letGoOfHead(_ token: RecordToken, _ isOrdered: Bool, _ slot: Int) {
+        guard isOrdered, slot >= 0, endpoints[slot].head == token else { return }
+        endpoints[slot].head = nil
+        makeReady(slot)
     }
 
     // MARK: holding
@@ -88,14 +92,14 @@ extension LaneStateMachine {
         let waiting = takeWaiting(slot)
         // One of an earlier ownership isn't met again yet: it doesn't count among what this one has read.
         let head = endpoints[slot].head.flatMap { token in
-            record(token).flatMap { orphans[stream]?[$0.offset] == token ? nil : (token, $0) }
+            records[token].flatMap { orphans[stream]?[$0.offset] == token ? nil : (token, $0) }
         }
-        let ordered = waiting.filter { record($0)?.isOrdered == true }
-        let first = [head?.1.offset, ordered.first.flatMap { record($0)?.offset }, state.holds[hash]?.hold.offset].compactMap(\.self).min()
-        defer { for token in waiting where record(token)?.phase == .waiting { admit(token) } }
+        let ordered = waiting.filter { records[$0]?.isOrdered == true }
+        let first = [head?.1.offset, ordered.first.flatMap { records[$0]?.offset }, state.holds[hash]?.hold.offset].compactMap(\.self).min()
+        defer { for token in waiting where phase(token) == .waiting { admit(token) } }
         guard let first, state.holds[hash] != nil || state.holds.count < Hold.limit else {
             // Nowhere to go: their time in memory begins anew, else they would be spilt again at once, and again.
-            for token in waiting { records[Int(token.slot)]?.waitingSinceMonotonic = nil }
+            for token in waiting { records.update(token) { $0.waitingSinceMonotonic = nil } }
             return first == nil
         }
         var fresh = Hold(offset: first, dueMilliseconds: due, attempts: 0)
@@ -121,14 +125,13 @@ extension LaneStateMachine {
 
     /// The head failed: the endpoint waits until `due` and goes on there. When there is no room for a hold, the head waits in memory.
     mutating func holdFailedHead(_ token: RecordToken, until due: Int64, attempts: Int) {
-        guard let record = record(token), record.endpoint >= 0 else { return }
+        guard let record = records[token], record.endpoint >= 0 else { return }
         let (slot, stream, hash) = (record.endpoint, record.stream, endpoints[record.endpoint].hash)
         // Of an earlier ownership, and not met again yet: it will be, and tried again then.
         let isOrphan = orphans[stream]?[record.offset] == token
         guard streams.has(stream), !record.isDetached, !isOrphan else { return free(token) }
         guard hold(slot, until: due) else {
-            records[Int(token.slot)]?.facts.attempts = attempts
-            records[Int(token.slot)]?.facts.dueMilliseconds = due
+            records.update(token) { ($0.facts.attempts, $0.facts.dueMilliseconds) = (attempts, due) }
             setPhase(token, .held)
             held.insert((due, token))
             return
@@ -146,14 +149,14 @@ extension LaneStateMachine {
         streams[record.stream]?.tracker?.complete(record.offset)
         count(record, -1)
         streams[record.stream]?.holds[endpoints[record.endpoint].hash]?.backlog += 1
-        records[Int(token.slot)]?.isCovered = true
+        records.update(token) { $0.isCovered = true }
         coveredBytes += record.facts.bytes
-        if let record = self.record(token) { count(record, 1) }
+        if let record = records[token] { count(record, 1) }
     }
 
     /// Out of memory: the hold has it, and it will be read again.
     private mutating func uncover(_ token: RecordToken) {
-        guard let record = record(token) else { return }
+        guard let record = records[token] else { return }
         guard !record.isCovered else { return free(token) }
         streams[record.stream]?.holds[endpoints[record.endpoint].hash]?.backlog += 1
         complete(token)
@@ -330,7 +333,7 @@ extension LaneStateMachine {
         if offset == held.hold.offset { facts.attempts = held.hold.attempts }
         var fresh = LaneRecord(stream: stream, offset: offset, facts: facts)
         (fresh.isCovered, fresh.isOrdered, fresh.endpoint, fresh.epoch) = (true, true, slot, held.epoch)
-        let token = allocate(fresh)
+        let token = records.insert(fresh)
         count(fresh, 1)
         unfinishedBytes += facts.bytes
         coveredBytes += facts.bytes

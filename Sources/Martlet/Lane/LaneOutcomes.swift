@@ -2,14 +2,15 @@
 extension LaneStateMachine {
     /// An attempt ended. Late or unknown tokens are ignored.
     public mutating func attemptEnded(_ token: RecordToken, _ outcome: AttemptOutcome, _ signal: AttemptOutcome.BreakerSignal) {
-        guard let record = record(token), record.phase == .inFlight else { return }
+        let part = records.look(token) { (phase: $0.phase, endpoint: $0.endpoint, bytes: $0.facts.bytes, attempts: $0.facts.attempts) }
+        guard let part, part.phase == .inFlight else { return }
         countInFlight(-1)
-        let slot = record.endpoint
+        let slot = part.endpoint
         endpoints[slot].inFlight -= 1
-        endpoints[slot].inFlightBytes -= record.facts.bytes
+        endpoints[slot].inFlightBytes -= part.bytes
         let isOurFault = takeEgress(slot, signal)
         takeSignal(slot, isOurFault ? .none : signal, isProbe: endpoints[slot].probe == token)
-        let attempts = record.facts.attempts + 1
+        let attempts = part.attempts + 1
         switch isOurFault ? .cancelled : outcome {
         case .delivered:
             counters.delivered += 1
@@ -25,7 +26,7 @@ extension LaneStateMachine {
             commands.append(.logAttempt(token, attempt: attempts, .dead(.gone)))
             disable(slot, reason: "gone")
             takeOver(token, .dead(.gone, attempts: attempts))
-        case .retry(let hint): failed(token, record, attempts, hint)
+        case .retry(let hint): if let record = records[token] { failed(token, record, attempts, hint) }
         }
         makeReady(slot)
         if endpoints[slot].inFlight == 0, !ownsPartition(endpoints[slot].partition) { forgetEndpoint(slot) }
@@ -86,7 +87,7 @@ extension LaneStateMachine {
     /// The attempt was ended by us and isn't spent: wait again, unless the partition goes or the lane drains.
     private mutating func restartOrDrop(_ token: RecordToken) {
         // One of an earlier ownership that isn't met again yet will be read again.
-        guard let record = record(token), let stream = streams[record.stream], !stream.isRevoking, !isDraining,
+        guard let record = records[token], let stream = streams[record.stream], !stream.isRevoking, !isDraining,
             orphans[record.stream]?[record.offset] != token
         else { return free(token) }
         letGoOfHead(token)
@@ -96,16 +97,16 @@ extension LaneStateMachine {
 
     /// An attempt's successor, if its partition is (still, or again) ours; else whoever owns it delivers again.
     private mutating func takeOver(_ token: RecordToken, _ successor: Successor) {
-        guard let record = record(token), streams.has(record.stream), !record.isDetached else { return free(token) }
+        guard let record = records[token], streams.has(record.stream), !record.isDetached else { return free(token) }
         move(token, successor)
     }
 
     mutating func move(_ token: RecordToken, _ successor: Successor) {
         setPhase(token, .moving)
-        records[Int(token.slot)]?.successor = successor
+        records.update(token) { $0.successor = successor }
         if case .dead(let reason, _) = successor { counters.dead[reason, default: 0] += 1 }
         commands.append(.produce(token, successor))
-        if has(.completeOnProduce), record(token)?.facts.endpointID.isEmpty == false { complete(token) }
+        if has(.completeOnProduce), records[token]?.facts.endpointID.isEmpty == false { complete(token) }
     }
 
     public enum ProduceResult: Sendable, Equatable {
@@ -118,12 +119,12 @@ extension LaneStateMachine {
 
     /// The brokers' answer for a record's successor.
     public mutating func produced(_ token: RecordToken, _ result: ProduceResult) {
-        guard let record = record(token), record.phase == .moving else { return }
+        guard let record = records[token], record.phase == .moving else { return }
         switch result {
         case .acknowledged: complete(token)
         case .refused where !record.isCut:
             counters.produceFailures += 1
-            records[Int(token.slot)]?.isCut = true
+            records.update(token) { $0.isCut = true }
             let attempts = record.successor.map(\.attempts) ?? record.facts.attempts
             move(token, .dead(.oversize, attempts: attempts ?? record.facts.attempts))
         case .refused, .transient:
@@ -131,7 +132,7 @@ extension LaneStateMachine {
             guard streams.has(record.stream) else { return free(token) }
             if has(.giveUpOnTransientProduce) { return complete(token) }
             guard !record.isUnproduced else { return }
-            records[Int(token.slot)]?.isUnproduced = true
+            records.update(token) { $0.isUnproduced = true }
             unproduced.append(token)
             if produceAgainMonotonic == .max { produceAgainMonotonic = now.monotonic + settings.produceRetryMilliseconds }
         }
@@ -142,8 +143,8 @@ extension LaneStateMachine {
         let tokens = unproduced
         unproduced.removeAll(keepingCapacity: true)
         for token in tokens {
-            guard let record = record(token), record.phase == .moving, let successor = record.successor else { continue }
-            records[Int(token.slot)]?.isUnproduced = false
+            guard let record = records[token], record.phase == .moving, let successor = record.successor else { continue }
+            records.update(token) { $0.isUnproduced = false }
             // Whoever owns its partition by now reads it again.
             guard streams.has(record.stream) else {
                 free(token)

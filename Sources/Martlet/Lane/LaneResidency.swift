@@ -9,14 +9,19 @@
 // | times that one delivery is deferred | 52 in 7 days (each wait is at least a quarter of its age) |
 extension LaneStateMachine {
     mutating func limitResidency(_ token: RecordToken) {
-        let since = record(token)?.waitingSinceMonotonic ?? now.monotonic
-        records[Int(token.slot)]?.waitingSinceMonotonic = since
+        var since = now.monotonic
+        records.update(token) { record in
+            since = record.waitingSinceMonotonic ?? since
+            record.waitingSinceMonotonic = since
+        }
         residency.insert((since + settings.residencyLimitMilliseconds, token))
     }
 
     /// To a retry topic with its due time unchanged: it isn't due yet.
     mutating func postpone(_ token: RecordToken, until due: Int64) {
-        guard let record = record(token), let tier = RetryTier.choose(settings.tiers, remainingMilliseconds: due - now.wall) else { return }
+        guard let record = records[token], let tier = RetryTier.choose(settings.tiers, remainingMilliseconds: due - now.wall) else {
+            return
+        }
         counters.deferred += 1
         move(token, .retry(tier: tier, dueMilliseconds: due, attempts: record.facts.attempts))
     }
@@ -24,7 +29,7 @@ extension LaneStateMachine {
     /// To a retry topic, because breaker, limiter or concurrency leave no room: due at the computed start, but not before a quarter of
     /// its age from now (so that a backlog isn't rewritten at each probe), rounded up to what few hops reach, and at the latest at its expiry.
     mutating func deferDelivery(_ token: RecordToken, until monotonic: Int64) {
-        guard let record = record(token) else { return }
+        guard let record = records[token] else { return }
         let age = has(.deferWithoutAge) ? 0 : max(0, now.wall - record.facts.ageFromMilliseconds)
         var due = now.wall + RetryTier.roundUp(settings.tiers, milliseconds: max(0, monotonic - now.monotonic, age / 4))
         if record.endpoint >= 0, let endpoint = endpoints[record.endpoint].entry?.prepared?.endpoint {
@@ -39,7 +44,7 @@ extension LaneStateMachine {
     mutating func deferAll(_ slot: Int, until monotonic: Int64) {
         if endpoints[slot].isOrdered, !hold(slot, until: now.wall + monotonic - now.monotonic) { wakeLater(slot) }
         for token in takeWaiting(slot) {
-            if record(token)?.isOrdered == true { queueOrdered(token, slot) } else { deferDelivery(token, until: monotonic) }
+            if records[token]?.isOrdered == true { queueOrdered(token, slot) } else { deferDelivery(token, until: monotonic) }
         }
     }
 
@@ -48,7 +53,7 @@ extension LaneStateMachine {
         guard !isDraining, !egress.isBroken || egress.seeks, !has(.keepRecordsForEver) else { return }
         while let next = residency.first, next.deadline <= now.monotonic {
             _ = residency.popFirst()
-            guard let record = record(next.token) else { continue }
+            guard let record = records[next.token] else { continue }
             switch record.phase {
             case .waiting: spill(next.token, record)
             // Perhaps one of an ordered endpoint: it can't be told before the registry has been read. Its partition's bound is what limits it.
@@ -108,7 +113,7 @@ extension LaneStateMachine {
         while hasMoreThanItsShare(slot) {
             let oldest = [endpoints[slot].first.first, endpoints[slot].retried.first].compactMap(\.self).min(by: Waiter.precedes)
             guard let oldest else { return }
-            let record = record(oldest.token)
+            let record = records[oldest.token]
             if let record, record.phase == .waiting {
                 guard now.monotonic - (record.waitingSinceMonotonic ?? now.monotonic) >= settings.crowdedWaitMilliseconds else { return }
                 if record.isOrdered {

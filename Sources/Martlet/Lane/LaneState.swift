@@ -96,7 +96,7 @@ struct LaneEndpoint {
     let partition: Int32
     /// As its hold is named.
     let hash: UInt64
-    var entry: Registry.Entry? { didSet { isParked = mustPark } }
+    var entry: Registry.Entry? { didSet { standing = Standing(entry, disabled) } }
     var breaker: CircuitBreaker
     var limiter: RateLimiter?
     var limiterSettings: RateLimit?
@@ -130,22 +130,40 @@ struct LaneEndpoint {
     /// When its health was last published by this owner, and whether the changelog says that it fails.
     var healthMonotonic: Int64 = .min / 2
     var isKnownToFail = false
-    var disabled: HealthRecord.Disabled? { didSet { isParked = mustPark } }
-    /// Not to be sent to: its deliveries are parked.
-    private(set) var isParked = true
+    var disabled: HealthRecord.Disabled? { didSet { standing = Standing(entry, disabled) } }
+    private(set) var standing = Standing(nil, nil)
 
     init(id: String, partition: Int32, breaker: CircuitBreaker.Settings) {
         (self.id, self.partition, hash) = (id, partition, Hold.hash(id))
         self.breaker = CircuitBreaker(breaker)
     }
 
-    private var mustPark: Bool {
-        // Its endpoint has many parts, and isn't copied for two of them.
-        guard let prepared = entry?.prepared else { return true }
-        guard prepared.endpoint.state == .enabled else { return true }
-        guard let disabled else { return false }
-        // A later edit cancels it, and so does a later creation under the same id.
-        return disabled.endpointVersion >= prepared.endpoint.version && disabled.atMilliseconds >= prepared.endpoint.createdMilliseconds
+    var isParked: Bool { standing.isParked }
+
+    /// Whether it may be sent to, in short: asked for every delivery.
+    struct Standing {
+        /// The registry has it.
+        let isKnown: Bool
+        /// By this worker.
+        let isReadable: Bool
+        /// Not to be sent to: its deliveries are parked.
+        let isParked: Bool
+        let isRefused: Bool
+        let maxAgeMilliseconds: Int64
+
+        init(_ entry: Registry.Entry?, _ disabled: HealthRecord.Disabled?) {
+            isKnown = entry != nil
+            guard let prepared = entry?.prepared else {
+                (isReadable, isParked, isRefused, maxAgeMilliseconds) = (false, true, false, 0)
+                return
+            }
+            let endpoint = prepared.endpoint
+            // A later edit cancels it, and so does a later creation under the same id.
+            let isDisabled =
+                disabled.map { $0.endpointVersion >= endpoint.version && $0.atMilliseconds >= endpoint.createdMilliseconds } ?? false
+            (isReadable, isParked) = (true, isDisabled || endpoint.state != .enabled)
+            (isRefused, maxAgeMilliseconds) = (prepared.target == nil || prepared.refusal != nil, endpoint.maxAgeMilliseconds)
+        }
     }
 }
 
@@ -160,10 +178,8 @@ struct Waiter {
 extension LaneStateMachine {
     /// What is unfinished, for the simulator's trace.
     package var unfinishedText: String {
-        let open = records.compactMap { record in
-            record.map {
-                "\($0.stream.topic)/\($0.stream.partition)/\($0.offset) \($0.facts.endpointID) \($0.phase)\($0.isCovered ? " covered" : "")"
-            }
+        let open = records.tokens { _ in true }.compactMap { records[$0] }.map {
+            "\($0.stream.topic)/\($0.stream.partition)/\($0.offset) \($0.facts.endpointID) \($0.phase)\($0.isCovered ? " covered" : "")"
         }
         let holds = streams.keys.flatMap { stream in (streams[stream]?.holds ?? [:]).values.map { "\(stream.partition): \($0)" } }
         let waiting = endpointSlots.keys.sorted().compactMap { id in endpointSlots[id].map { endpoints[$0] } }.map {

@@ -5,14 +5,15 @@
 /// the endpoints in `LaneLimits`, who leaves memory in `LaneResidency`, ordered endpoints in `LaneOrder`, what an attempt's end means in
 /// `LaneOutcomes`, breaker and disabling across restarts in `LaneHealth`.
 public struct LaneStateMachine: ~Copyable {
+    // Of a type that has to lie somewhere, and so has all of it: else a call of a function that only reads would get the whole, over 1,000
+    // bytes, on its stack.
+    private let anchor: Any = ()
     public let settings: LaneSettings
     /// Delay of each topic that the lane reads: 0 for deliveries and replay.
     let topicDelays: [Int64]
     var generator: SeededGenerator
 
-    var records: [LaneRecord?] = []
-    var generations: [UInt32] = []
-    var freeSlots: [UInt32] = []
+    var records = RecordTable()
     var streams = StreamTable(nothing: LaneStream())
     var endpoints: [LaneEndpoint] = []
     var endpointSlots: [String: Int] = [:]
@@ -119,68 +120,59 @@ public struct LaneStateMachine: ~Copyable {
 
     /// No further start; what is in flight ends.
     public mutating func drain() { isDraining = true }
-    public var isDrained: Bool { inFlight == 0 && !records.contains { $0?.phase == .moving } }
+    public var isDrained: Bool { inFlight == 0 && !records.contains { $0.phase == .moving } }
 
     /// Takes the commands so far, after starting what may start.
     public mutating func takeCommands() -> [LaneCommand] {
-        catchUpIfDue()
-        startReady()
         var taken: [LaneCommand] = []
-        taken.reserveCapacity(commands.count)
-        swap(&taken, &commands)
+        takeCommands(into: &taken)
         return taken
     }
 
-    // MARK: slab
-
-    mutating func allocate(_ record: LaneRecord) -> RecordToken {
-        if let slot = freeSlots.popLast() {
-            records[Int(slot)] = record
-            return RecordToken(slot: slot, generation: generations[Int(slot)])
-        }
-        records.append(record)
-        generations.append(1)
-        return RecordToken(slot: UInt32(records.count - 1), generation: 1)
+    /// The same into an array whose place is used again.
+    public mutating func takeCommands(into taken: inout [LaneCommand]) {
+        catchUpIfDue()
+        startReady()
+        taken.removeAll(keepingCapacity: true)
+        swap(&taken, &commands)
     }
 
-    func record(_ token: RecordToken) -> LaneRecord? {
-        let slot = Int(token.slot)
-        return slot < records.count && generations[slot] == token.generation ? records[slot] : nil
-    }
+    // MARK: records
+
+    func phase(_ token: RecordToken) -> RecordPhase? { records.look(token) { $0.phase } }
 
     /// What a request for the record needs; nil when it is not about to start.
     public func endpoint(of token: RecordToken) -> PreparedEndpoint? {
-        record(token).flatMap { $0.endpoint >= 0 ? endpoints[$0.endpoint].entry?.prepared : nil }
+        guard let slot = records.look(token, { $0.endpoint }), slot >= 0 else { return nil }
+        return endpoints[slot].entry?.prepared
     }
 
     /// Where the record lies; nil for one that is gone.
-    public func place(of token: RecordToken) -> (stream: StreamID, offset: Int64)? { record(token).map { ($0.stream, $0.offset) } }
+    public func place(of token: RecordToken) -> (stream: StreamID, offset: Int64)? { records.look(token) { ($0.stream, $0.offset) } }
 
     /// Whether the record waits for its retry topic's delay: for long, perhaps.
-    public func isAside(_ token: RecordToken) -> Bool { record(token)?.phase == .aside }
+    public func isAside(_ token: RecordToken) -> Bool { phase(token) == .aside }
 
     mutating func setPhase(_ token: RecordToken, _ phase: RecordPhase) {
-        let slot = Int(token.slot)
-        if phase != .unregistered, records[slot]?.phase == .unregistered { countRegistered(token) }
-        records[slot]?.phase = phase
+        let before = records.update(token) { record in
+            defer { record.phase = phase }
+            return record.phase
+        }
+        if before == .unregistered, phase != .unregistered, let id = records[token]?.facts.endpointID { countRegistered(id) }
     }
 
     /// One that waited for the registry doesn't any more.
-    private mutating func countRegistered(_ token: RecordToken) {
-        guard let id = records[Int(token.slot)]?.facts.endpointID, let count = unregisteredCounts[id] else { return }
+    private mutating func countRegistered(_ id: String) {
+        guard let count = unregisteredCounts[id] else { return }
         unregisteredCounts[id] = count > 1 ? count - 1 : nil
     }
 
     /// Forgets a record, whatever became of it.
     mutating func free(_ token: RecordToken) {
-        guard let record = record(token) else { return }
-        let slot = Int(token.slot)
+        guard let record = records.remove(token) else { return }
         let isOrphan = !orphans.isEmpty && orphans[record.stream]?[record.offset] == token
-        letGoOfHead(token)
-        if record.phase == .unregistered { countRegistered(token) }
-        records[slot] = nil
-        generations[slot] &+= 1
-        freeSlots.append(token.slot)
+        letGoOfHead(token, record.isOrdered, record.endpoint)
+        if record.phase == .unregistered { countRegistered(record.facts.endpointID) }
         unfinishedBytes -= record.facts.bytes
         if record.isCovered { coveredBytes -= record.facts.bytes }
         if isOrphan {
@@ -223,11 +215,12 @@ public struct LaneStateMachine: ~Copyable {
         (registryPosition, registryFreshAsOf) = (max(registryPosition, position), max(registryFreshAsOf, freshAsOf))
         // By offset: an ordered endpoint's records may have come here in another order.
         let waiting = unregistered.sorted {
-            (record($0)?.stream.partition ?? 0, record($0)?.offset ?? 0) < (record($1)?.stream.partition ?? 0, record($1)?.offset ?? 0)
+            let (left, right) = (place(of: $0), place(of: $1))
+            return (left?.stream.partition ?? 0, left?.offset ?? 0) < (right?.stream.partition ?? 0, right?.offset ?? 0)
         }
         unregistered.removeAll(keepingCapacity: true)
         unregisteredCounts.removeAll(keepingCapacity: true)
-        for token in waiting where record(token)?.phase == .unregistered { admit(token) }
+        for token in waiting where phase(token) == .unregistered { admit(token) }
     }
 
     private mutating func register(_ id: String, _ entry: Registry.Entry?) {

@@ -53,7 +53,7 @@ extension LaneStateMachine {
         guard let state = streams[stream] else { return 0 }
         guard let tracker = state.tracker, offset >= tracker.next else {
             beginRevoke([stream])
-            for slot in records.indices where records[slot]?.stream == stream { records[slot]?.isDetached = true }
+            for token in records.tokens(where: { $0.stream == stream }) { records.update(token) { $0.isDetached = true } }
             streams[stream] = LaneStream(tracker: OffsetTracker(start: offset))
             return 0
         }
@@ -66,28 +66,24 @@ extension LaneStateMachine {
         let set = Set(leaving)
         for stream in leaving { streams[stream]?.isRevoking = true }
         if let stream = catchUp?.stream, set.contains(stream) { endCatchUp() }
-        for slot in records.indices {
-            guard let record = records[slot], set.contains(record.stream), record.phase != .inFlight, record.phase != .moving else {
-                continue
-            }
-            let token = RecordToken(slot: UInt32(slot), generation: generations[slot])
-            if has(.dropTheHeadOnRevoke), record.phase == .aside { complete(token) } else { drop(token) }
+        for token in records.tokens(where: { set.contains($0.stream) && $0.phase != .inFlight && $0.phase != .moving }) {
+            if has(.dropTheHeadOnRevoke), phase(token) == .aside { complete(token) } else { drop(token) }
         }
     }
 
     /// Whether anything of these partitions is still in flight or being moved.
     public func isBusy(_ leaving: [StreamID]) -> Bool {
         let set = Set(leaving)
-        return records.contains { $0.map { set.contains($0.stream) && ($0.phase == .inFlight || $0.phase == .moving) } ?? false }
+        return records.contains { set.contains($0.stream) && ($0.phase == .inFlight || $0.phase == .moving) }
     }
 
     /// They are gone. What is still in flight is remembered by where its record lies, so that it isn't started again if they come back.
     public mutating func disown(_ leaving: [StreamID]) {
         beginRevoke(leaving)
         let set = Set(leaving)
-        for slot in records.indices {
-            guard let record = records[slot], set.contains(record.stream), !record.isDetached else { continue }
-            orphans[record.stream, default: [:]][record.offset] = RecordToken(slot: UInt32(slot), generation: generations[slot])
+        for token in records.tokens(where: { set.contains($0.stream) && !$0.isDetached }) {
+            guard let place = place(of: token) else { continue }
+            orphans[place.stream, default: [:]][place.offset] = token
         }
         for stream in leaving {
             streams[stream] = nil
@@ -99,7 +95,7 @@ extension LaneStateMachine {
 
     /// Forgets a record that has not been decided about: it will be read again by whoever owns its partition.
     private mutating func drop(_ token: RecordToken) {
-        guard let record = record(token) else { return }
+        guard let record = records[token] else { return }
         if record.phase == .waiting { countWaiting(record.endpoint, -1, record.facts.bytes) }
         free(token)
     }
@@ -145,14 +141,14 @@ extension LaneStateMachine {
             return nil
         }
         let fresh = LaneRecord(stream: stream, offset: offset, facts: facts)
-        let token = allocate(fresh)
+        let token = records.insert(fresh)
         count(fresh, 1)
         unfinishedBytes += facts.bytes
         let look = appendWall + topicDelays[stream.topic]
         if topicDelays[stream.topic] > 0, look > now.wall, !has(.lookAtHeadsEarly) {
             keepAside(token, stream, until: look)
         } else {
-            examine(token)
+            examine(token, fresh)
         }
         return token
     }
@@ -164,27 +160,28 @@ extension LaneStateMachine {
 
     /// Under way since an earlier ownership, and now met again: it is this one's from now on, and isn't started again.
     mutating func adopt(_ token: RecordToken, isCovered: Bool) {
-        guard let record = record(token) else { return }
+        guard let record = records[token] else { return }
         forgetOrphan(record)
         coveredBytes += ((isCovered ? 1 : 0) - (record.isCovered ? 1 : 0)) * record.facts.bytes
-        records[Int(token.slot)]?.isCovered = isCovered
-        defer { if let record = self.record(token) { count(record, 1) } }
+        records.update(token) { $0.isCovered = isCovered }
+        defer { if let record = records[token] { count(record, 1) } }
         guard !record.facts.endpointID.isEmpty else { return }
         // Its endpoint may have been forgotten meanwhile, and stand elsewhere now.
         let slot = endpointSlot(record.facts.endpointID, record.stream.partition)
-        records[Int(token.slot)]?.endpoint = slot
         let mayLead = endpoints[slot].head == nil || endpoints[slot].head == token
-        records[Int(token.slot)]?.isOrdered = isCovered || record.isOrdered && endpoints[slot].isOrdered && mayLead
-        if records[Int(token.slot)]?.isOrdered == true { endpoints[slot].head = token }
+        let isOrdered = isCovered || record.isOrdered && endpoints[slot].isOrdered && mayLead
+        records.update(token) { ($0.endpoint, $0.isOrdered) = (slot, isOrdered) }
+        if isOrdered { endpoints[slot].head = token }
         guard isCovered else { return }
-        records[Int(token.slot)]?.epoch = streams[record.stream]?.holds[endpoints[slot].hash]?.epoch ?? 0
+        let epoch = streams[record.stream]?.holds[endpoints[slot].hash]?.epoch ?? 0
+        records.update(token) { $0.epoch = epoch }
     }
 
     /// A record that can't be a delivery, or of another kind: its successor is the dead letter that the driver writes.
     public mutating func receivedPoison(_ stream: StreamID, offset: Int64, bytes: Int) -> RecordToken? {
         guard let token = received(stream, offset: offset, appendWall: .min / 2, DeliveryFacts(endpointID: "", bytes: bytes, isHome: true))
         else { return nil }
-        return record(token) == nil ? nil : token
+        return records.has(token) ? token : nil
     }
 
     /// Everything below `offset` has been read.
@@ -199,9 +196,11 @@ extension LaneStateMachine {
 
     /// The record is done: a fact about its offset, whatever happened to the assignment between.
     mutating func complete(_ token: RecordToken) {
-        guard let record = record(token) else { return }
-        if record.isDetached { return free(token) }
-        if record.isCovered {
+        guard
+            let state = records.look(token, { (stream: $0.stream, offset: $0.offset, isDetached: $0.isDetached, isCovered: $0.isCovered) })
+        else { return }
+        if state.isDetached { return free(token) }
+        if state.isCovered, let record = records[token] {
             if orphans[record.stream]?[record.offset] == token {
                 streams[record.stream]?.completedEarly.insert(record.offset)
             } else {
@@ -209,7 +208,7 @@ extension LaneStateMachine {
             }
             return free(token)
         }
-        streams.update(record.stream) { $0.complete(record.offset) }
+        streams.update(state.stream) { $0.complete(state.offset) }
         free(token)
     }
 

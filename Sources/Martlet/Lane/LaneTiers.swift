@@ -2,7 +2,7 @@
 extension LaneStateMachine {
     /// Keeps a record of a retry topic aside. Its order is due order: nothing behind it can be due before.
     mutating func keepAside(_ token: RecordToken, _ stream: StreamID, until look: Int64) {
-        records[Int(token.slot)]?.lookWall = look
+        records.update(token) { $0.lookWall = look }
         streams[stream]?.aside.append(token)
         if streams[stream]?.aside.count == 1 { looks.insert((look, stream)) }
     }
@@ -11,7 +11,7 @@ extension LaneStateMachine {
         while let next = looks.first, next.wall <= now.wall {
             _ = looks.popFirst()
             while let token = streams[next.stream]?.aside.first {
-                guard let record = record(token), record.phase == .aside else {
+                guard let record = records[token], record.phase == .aside else {
                     streams[next.stream]?.aside.removeFirst()
                     continue
                 }
