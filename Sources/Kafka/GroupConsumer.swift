@@ -45,7 +45,7 @@ public final class GroupConsumer {
             ("max.poll.interval.ms", String(max(options.maxPollIntervalMilliseconds, options.sessionTimeoutMilliseconds))),
             ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)), ("queued.min.messages", "100000"),
             ("queued.max.messages.kbytes", String(options.prefetchKilobytes)),
-            ("max.partition.fetch.bytes", String(min(1 << 20, options.prefetchKilobytes << 10))),
+            ("max.partition.fetch.bytes", String(min(1 << 20, options.prefetchKilobytes << 9))),
             ("topic.metadata.refresh.interval.ms", "30000"),
         ]
         if let id = options.instanceID { own.append(("group.instance.id", id)) }

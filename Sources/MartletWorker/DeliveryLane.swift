@@ -27,6 +27,7 @@ final class DeliveryLane {
         static let transport: UInt64 = 1 << 40
     }
     static let turnReadLimit = 512
+    static let leastReadLimit = 64
     static let revokeWaitMilliseconds: Int64 = 5_000
     static let leaseMarginMilliseconds: Int64 = 10_000
 
@@ -366,7 +367,9 @@ final class DeliveryLane {
 
     private func read() -> Bool {
         guard revoking == nil else { return false }
-        return member.read(limit: Self.turnReadLimit) { number in
+        // What has just been read is still in the processor's caches when it is sent: no more at once than has a place in flight.
+        let limit = min(Self.turnReadLimit, max(Self.leastReadLimit, configuration.lane.inFlightLimit - core.inFlight))
+        return member.read(limit: limit) { number in
             guard let stream = queueStreams[number] else { return 64 }
             // Heads that aren't due stay in memory: few at a time.
             return stream.topic < 2 ? core.readBudget(stream) : min(16, core.readBudget(stream))
