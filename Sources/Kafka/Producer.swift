@@ -89,12 +89,36 @@ public final class Producer {
 
     /// The same with a value that lies elsewhere (a fetch buffer); it is copied before this returns. `record.value` is ignored.
     public func produce(_ record: OutgoingRecord, value: UnsafeRawBufferPointer?, token: UInt64) -> Queued {
-        if fatal { return .full }
-        guard let topic = topic(record.topic) else { return .failed(KafkaError(rd_kafka_last_error(), "topic \(record.topic)")) }
-        var headers: OpaquePointer?
-        if !record.headers.isEmpty {
-            headers = rd_kafka_headers_new(record.headers.count)
-            for header in record.headers { rd_kafka_header_add(headers, header.name, -1, header.value, header.value.count) }
+        guard !record.headers.isEmpty else { return produce(record, value, nil, token) }
+        return produce(record, value: value, token: token) { writer in
+            for header in record.headers { rd_kafka_header_add(writer.headers, header.name, -1, header.value, header.value.count) }
+        }
+    }
+
+    /// Takes a record's headers one by one.
+    public struct HeaderWriter {
+        fileprivate let headers: OpaquePointer?
+        public func add(_ name: StaticString, _ value: UnsafeRawBufferPointer) {
+            rd_kafka_header_add(
+                headers, UnsafeRawPointer(name.utf8Start).assumingMemoryBound(to: CChar.self), name.utf8CodeUnitCount, value.baseAddress,
+                value.count)
+        }
+    }
+
+    /// The same with headers that `write` adds: without a string and an array for each. `record.headers` is ignored.
+    public func produce(_ record: OutgoingRecord, value: UnsafeRawBufferPointer?, token: UInt64, headers write: (HeaderWriter) -> Void)
+        -> Queued
+    {
+        let headers = rd_kafka_headers_new(24)
+        write(HeaderWriter(headers: headers))
+        return produce(record, value, headers, token)
+    }
+
+    /// Takes the headers.
+    private func produce(_ record: OutgoingRecord, _ value: UnsafeRawBufferPointer?, _ headers: OpaquePointer?, _ token: UInt64) -> Queued {
+        guard !fatal, let topic = topic(record.topic) else {
+            if let headers { rd_kafka_headers_destroy(headers) }
+            return fatal ? .full : .failed(KafkaError(rd_kafka_last_error(), "topic \(record.topic)"))
         }
         var nothing: UInt8 = 0
         let result = withUnsafePointer(to: &nothing) { empty in

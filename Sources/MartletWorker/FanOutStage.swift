@@ -64,8 +64,12 @@ final class FanOutStage {
         /// Records to be written.
         var count: Int { letter == nil ? endpointIDs.count : 1 }
     }
-    private var kept: [UInt32: Kept] = [:]
+    /// By their tokens' slots.
+    private var kept: [Kept?] = []
     private var keptBytes = 0
+    private let deliveriesTopic: String
+    /// What each of the member's queues reads.
+    private var queueStreams: [StreamID] = []
     /// What the producer's queue had no room for.
     private var backlog: [(slot: UInt32, next: Int)] = []
     private var mustRestart = false
@@ -82,6 +86,7 @@ final class FanOutStage {
 
     init(_ configuration: WorkerConfiguration, inbox: Inbox<Message>, metrics: FanOutMetrics) throws(KafkaError) {
         (self.configuration, self.inbox, self.metrics) = (configuration, inbox, metrics)
+        deliveriesTopic = configuration.topics.deliveries
         log = configuration.log.with("part", "fanout")
         registry = Registry(rules: configuration.urlRules)
         var options = GroupConsumer.Options(group: configuration.topics.fanOutGroup)
@@ -153,13 +158,13 @@ final class FanOutStage {
         return member.read(limit: 256) { _ in
             backlog.isEmpty && keptBytes < configuration.fanOutBytesLimit ? 64 : 0
         } _: { number, event in
-            let at = member.partition(number)
-            let stream = stream(at)
+            let stream = queueStreams[number]
             switch event {
             case .message(let message): fanOut(message, stream)
             case .end(let offset): progress.endReached(stream, offset: offset)
-            case .outOfRange: goOnAfterLoss(stream, at)
-            case .failed(let error): log.warning("read", ["topic": .string(at.topic), "error": .string("\(error)")])
+            case .outOfRange: goOnAfterLoss(stream, member.partition(number))
+            case .failed(let error):
+                log.warning("read", ["topic": .string(member.partition(number).topic), "error": .string("\(error)")])
             }
         }
     }
@@ -204,7 +209,8 @@ final class FanOutStage {
     }
 
     private func keep(_ token: FanOutProgress.EventToken, _ event: Kept, from: Int) {
-        kept[token.slot] = event
+        while kept.count <= Int(token.slot) { kept.append(nil) }
+        kept[Int(token.slot)] = event
         keptBytes += event.bytes
         backlog.append((token.slot, from))
         produceBacklog()
@@ -212,7 +218,7 @@ final class FanOutStage {
 
     private func produceBacklog() {
         while let (slot, next) = backlog.first {
-            guard let count = kept[slot]?.count else {
+            guard let count = kept(slot)?.count else {
                 backlog.removeFirst()
                 continue
             }
@@ -231,18 +237,17 @@ final class FanOutStage {
     /// False when the producer's queue is full.
     private func produce(_ slot: UInt32, _ index: Int) -> Bool {
         let token = UInt64(index) << 32 | UInt64(slot)
-        let record: OutgoingRecord
+        let queued: Producer.Queued
         if let delivery = delivery(slot, index) {
-            record = outgoing(delivery)
-        } else if let letter = kept[slot]?.letter {
-            record = outgoing(letter)
+            queued = produce(delivery, token)
+            if queued == .queued { metrics.deliveries.add() }
+        } else if let letter = kept(slot)?.letter {
+            queued = producer.produce(outgoing(letter), token: token)
         } else {
             return true
         }
-        switch producer.produce(record, token: token) {
-        case .queued:
-            if record.topic == configuration.topics.deliveries { metrics.deliveries.add() }
-            return true
+        switch queued {
+        case .queued: return true
         case .full: return false
         case .failed(let error):
             metrics.produceFailures.add()
@@ -252,16 +257,20 @@ final class FanOutStage {
     }
 
     private func delivery(_ slot: UInt32, _ index: Int) -> FanOut.Delivery? {
-        guard let event = kept[slot], index < event.endpointIDs.count else { return nil }
+        guard let event = kept(slot), index < event.endpointIDs.count else { return nil }
         let id = event.endpointIDs[index]
         return event.composer?.delivery(to: id, as: registry.entries[id]?.prepared?.endpoint.bodyFormat ?? .standard)
     }
 
-    private func outgoing(_ delivery: FanOut.Delivery) -> OutgoingRecord {
+    private func kept(_ slot: UInt32) -> Kept? { slot < kept.count ? kept[Int(slot)] : nil }
+
+    private func produce(_ delivery: FanOut.Delivery, _ token: UInt64) -> Producer.Queued {
         let key = Array(delivery.headers.endpointID.utf8)
-        return OutgoingRecord(
-            topic: configuration.topics.deliveries, partition: Murmur2.partition(of: key, count: configuration.partitions), key: key,
-            value: delivery.body, headers: delivery.headers.encoded)
+        let partition = Murmur2.partition(of: key, count: configuration.partitions)
+        let record = OutgoingRecord(topic: deliveriesTopic, partition: partition, key: key, value: nil)
+        return delivery.body.withUnsafeBytes { body in
+            producer.produce(record, value: body, token: token) { writer in delivery.headers.forEach { writer.add($0, $1) } }
+        }
     }
 
     private func outgoing(_ letter: DeadLetter.Letter) -> OutgoingRecord {
@@ -279,17 +288,17 @@ final class FanOutStage {
             return
         }
         progress.acknowledged(.init(slot: slot), index: index)
-        guard let event = kept[slot] else { return }
+        guard let event = kept(slot) else { return }
         event.unacknowledged -= 1
         if event.unacknowledged == 0 {
             keptBytes -= event.bytes
-            kept[slot] = nil
+            kept[Int(slot)] = nil
         }
     }
 
     /// The brokers will never take this record: its delivery becomes a dead letter with the body cut.
     private func refused(_ slot: UInt32, _ index: Int, _ error: KafkaError) {
-        guard let source = kept[slot]?.source, var delivery = delivery(slot, index) else { return mustRestart = true }
+        guard let source = kept(slot)?.source, var delivery = delivery(slot, index) else { return mustRestart = true }
         delivery.headers.lastError = "\(error)"
         let letter = delivery.body.withUnsafeBytes {
             DeadLetter.letter(delivery.headers, reason: .oversize, body: $0, source: source)
@@ -345,6 +354,7 @@ final class FanOutStage {
                     return false
                 }
             }
+            queueStreams = starts.map { stream($0.at) }
             try member.assign(starts)
             metrics.assignedPartitions.set(starts.count)
             metrics.hasAssignment.set(1)
@@ -374,7 +384,7 @@ final class FanOutStage {
 
     private func letGo() {
         progress.disown(progress.owned)
-        kept = [:]
+        kept = []
         keptBytes = 0
         backlog = []
         metrics.assignedPartitions.set(0)

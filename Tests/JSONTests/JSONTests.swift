@@ -25,6 +25,16 @@ struct JSONTests {
         ] as [[UInt8]])
     func refusesBadUTF8(_ bytes: [UInt8]) { #expect(!Self.isValid(bytes)) }
 
+    /// Eight bytes are passed over at once: any byte at any place among plain ones is still seen.
+    @Test func seesEveryByteOfAString() {
+        for before in 0...17 {
+            for byte in UInt8.min...UInt8.max {
+                let text = [0x22] + Array(repeating: 0x61, count: before) + [byte] + Array(repeating: 0x7a, count: 9) + [0x22]
+                #expect(Self.isValid(text) == (byte >= 0x20 && byte < 0x80 && byte != 0x22 && byte != 0x5c), "\(byte) behind \(before)")
+            }
+        }
+    }
+
     @Test func boundsItsDepth() {
         func nested(_ depth: Int) -> [UInt8] { Array((String(repeating: "[", count: depth) + String(repeating: "]", count: depth)).utf8) }
         #expect(Self.isValid(nested(256)))

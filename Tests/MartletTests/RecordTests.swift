@@ -112,6 +112,17 @@ struct EventTests {
         #expect(event.data == Array("{\"b\":1.10, \"a\":\"\\u00e4\"}".utf8))
     }
 
+    /// Extension attributes aren't read, however many there are; but none may stand twice.
+    @Test func structuredModeWithExtensions() throws {
+        let attributes = "\"specversion\":\"1.0\",\"id\":\"a\",\"source\":\"/s\",\"type\":\"t\""
+        let extensions = (0..<500).map { "\"ext\($0)\":\($0)" }.joined(separator: ",")
+        let headers: KeyValuePairs = ["content-type": "application/cloudevents+json"]
+        #expect(try Self.decode(headers, "{\(extensions),\(attributes)}").id == "a")
+        for twice in ["\"ext499\":1", "\"id\":\"a\"", "\"data\":1,\"data\":1"] {
+            #expect(throws: Event.Poison.self) { try Self.decode(headers, "{\(extensions),\(attributes),\(twice)}") }
+        }
+    }
+
     @Test func structuredModeOfOtherContent() throws {
         let prefix = "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/s\",\"type\":\"t\","
         let headers: KeyValuePairs = ["content-type": "application/cloudevents+json"]

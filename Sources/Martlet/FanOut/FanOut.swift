@@ -91,7 +91,7 @@ public struct FanOutProgress: Sendable {
 
     private var events: [Event?] = []
     private var free: [UInt32] = []
-    private var streams: [StreamID: Stream] = [:]
+    private var streams = StreamTable(nothing: Stream())
     public private(set) var unfinished = 0
 
     public init() {}
@@ -129,23 +129,25 @@ public struct FanOutProgress: Sendable {
         }
     }
 
-    public func owns(_ stream: StreamID) -> Bool { streams[stream] != nil }
-    public var owned: [StreamID] { streams.keys.sorted() }
-    public func position(_ stream: StreamID) -> Int64? { streams[stream]?.tracker?.next }
+    public func owns(_ stream: StreamID) -> Bool { streams.has(stream) }
+    public var owned: [StreamID] { streams.keys }
+    public func position(_ stream: StreamID) -> Int64? { streams.look(stream) { $0.tracker?.next } ?? nil }
 
     /// An event was read with the endpoints that match it, in ascending order. nil: done before. `from`: the first that is still to be
     /// produced.
     public mutating func begin(_ stream: StreamID, offset: Int64, endpointIDs: [String]) -> (token: EventToken, from: Int)? {
-        guard streams[stream] != nil else { return nil }
-        if streams[stream]?.tracker == nil { streams[stream]?.tracker = OffsetTracker(start: offset) }
-        guard streams[stream]?.tracker?.begin(offset) == .fresh else { return nil }
+        let isFresh = streams.update(stream) { state in
+            if state.tracker == nil { state.tracker = OffsetTracker(start: offset) }
+            return state.tracker?.begin(offset) == .fresh
+        }
+        guard isFresh == true else { return nil }
         var from = 0
-        if let state = streams[stream], state.cursorOffset == offset, let cursor = state.cursor {
+        if let cursor = streams.look(stream, { $0.cursorOffset == offset ? $0.cursor : nil }) ?? nil {
             from = endpointIDs.firstIndex { $0 > cursor } ?? endpointIDs.count
         }
         let remaining = endpointIDs.count - from
         guard remaining > 0 else {
-            streams[stream]?.tracker?.complete(offset)
+            streams.update(stream) { _ = $0.tracker?.complete(offset) }
             return nil
         }
         let acknowledged = Array(repeating: true, count: from) + Array(repeating: false, count: remaining)
@@ -159,15 +161,16 @@ public struct FanOutProgress: Sendable {
             slot = UInt32(events.count)
             events.append(event)
         }
-        streams[stream]?.open[offset] = slot
+        streams.update(stream) { $0.open[offset] = slot }
         unfinished += 1
         return (EventToken(slot: slot), from)
     }
 
     public mutating func endReached(_ stream: StreamID, offset: Int64) {
-        guard streams[stream] != nil else { return }
-        if streams[stream]?.tracker == nil { streams[stream]?.tracker = OffsetTracker(start: offset) }
-        streams[stream]?.tracker?.endReached(offset)
+        streams.update(stream) { state in
+            if state.tracker == nil { state.tracker = OffsetTracker(start: offset) }
+            state.tracker?.endReached(offset)
+        }
     }
 
     /// Delivery number `index` of the event is with the brokers.
@@ -185,13 +188,15 @@ public struct FanOutProgress: Sendable {
         free.append(token.slot)
         guard !event.isDropped else { return }
         unfinished -= 1
-        streams[event.stream]?.open[event.offset] = nil
-        streams[event.stream]?.tracker?.complete(event.offset)
+        streams.update(event.stream) { state in
+            state.open[event.offset] = nil
+            state.tracker?.complete(event.offset)
+        }
     }
 
     /// What to commit: the lowest unfinished event, with how far it has come.
     public func commits(onlyChanged: Bool) -> [PartitionCommit] {
-        streams.keys.sorted().compactMap { stream in
+        streams.keys.compactMap { stream in
             guard let state = streams[stream], let tracker = state.tracker else { return nil }
             var metadata = CommitMetadata(completed: tracker.completed)
             if let slot = state.open[tracker.watermark], let event = events[Int(slot)], event.prefix > 0 {

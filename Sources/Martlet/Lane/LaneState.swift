@@ -37,7 +37,7 @@ struct LaneRecord {
 }
 
 /// One partition of one topic.
-struct LaneStream {
+struct LaneStream: Sendable {
     /// nil until the first offset is known: a partition without a committed offset starts where its first event says.
     var tracker: OffsetTracker?
     var unfinished = 0
@@ -69,7 +69,7 @@ struct LaneStream {
 }
 
 /// An ordered endpoint that waits, as its owner knows it.
-struct HeldEndpoint {
+struct HeldEndpoint: Sendable {
     var hold: Hold
     /// Reading again has met the main reading: what the main reading brings from now on is taken as usual.
     var isMet = false

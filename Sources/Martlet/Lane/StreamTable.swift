@@ -1,7 +1,7 @@
 /// A value for each owned partition of each topic, found by counting: the lane looks several up for every record.
-struct StreamTable<Value> {
+struct StreamTable<Value: Sendable>: Sendable {
     // Not optional: a look at a part of an optional value copies all of it.
-    private struct Place {
+    private struct Place: Sendable {
         var isTaken = false
         var value: Value
     }

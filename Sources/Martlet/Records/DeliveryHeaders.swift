@@ -287,13 +287,27 @@ public struct DeliveryHeaders: Sendable, Equatable {
         return number <= numberLimit ? number : nil
     }
 
-    /// As they go on the wire, in a fixed order. `martlet-last-error` and `martlet-reason` are cut at their limit.
+    /// As they go on the wire, in a fixed order.
     public var encoded: [(name: String, value: [UInt8])] {
         var headers: [(name: String, value: [UInt8])] = []
         headers.reserveCapacity(23)
-        func add(_ field: Field) { if let bytes = bytes(field) { headers.append(("\(field.name)", Array(bytes))) } }
-        func add(_ field: Field, _ number: Int64) { headers.append(("\(field.name)", Array(String(number).utf8))) }
-        func addCapped(_ field: Field) { if let text = text(field) { headers.append(("\(field.name)", Array(Self.capped(text).utf8))) } }
+        forEach { headers.append(("\($0)", Array($1))) }
+        return headers
+    }
+
+    /// Calls `write` for each as it goes on the wire, in a fixed order. `martlet-last-error` and `martlet-reason` are cut at their limit.
+    public func forEach(_ write: (_ name: StaticString, _ value: UnsafeRawBufferPointer) -> Void) {
+        var digits: [UInt8] = []
+        digits.reserveCapacity(20)
+        func add(_ field: Field) { if let bytes = bytes(field) { bytes.withUnsafeBytes { write(field.name, $0) } } }
+        func add(_ field: Field, _ number: Int64) {
+            digits.removeAll(keepingCapacity: true)
+            Decimal.append(Int(number), to: &digits)
+            digits.withUnsafeBytes { write(field.name, $0) }
+        }
+        func addCapped(_ field: Field) {
+            if let text = text(field) { Array(Self.capped(text).utf8).withUnsafeBytes { write(field.name, $0) } }
+        }
         add(.deliveryID)
         add(.endpointID)
         add(.attempt, Int64(attempt))
@@ -307,9 +321,9 @@ public struct DeliveryHeaders: Sendable, Equatable {
         addCapped(.lastError)
         addCapped(.reason)
         add(.replayedFrom)
-        headers.append(("ce_specversion", Array("1.0".utf8)))
-        for field in [Field.eventID, .source, .type, .tenant, .time, .subject, .contentType, .traceParent, .traceState] { add(field) }
-        return headers
+        let version: StaticString = "1.0"
+        version.withUTF8Buffer { write("ce_specversion", UnsafeRawBufferPointer($0)) }
+        for number in Field.eventID.rawValue...Field.traceState.rawValue { if let field = Field(rawValue: number) { add(field) } }
     }
 
     /// Cut between characters.

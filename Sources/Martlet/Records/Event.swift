@@ -36,6 +36,8 @@ public struct Event: Sendable, Equatable {
     }
 
     public static func isJSON(contentType: String) -> Bool {
+        // Nearly always, and for every event more than once.
+        if contentType == "application/json" { return true }
         let media = media(contentType)
         return media == jsonMedia || media == Array("text/json".utf8) || media.suffix(5).elementsEqual("+json".utf8)
     }
@@ -102,10 +104,11 @@ extension Event {
         var found = RecordAttributes()
         headers { found.take($0, $1) }
         if let poison = found.poison { throw poison }
-        if let contentType = found["content-type"], Self.media(contentType).starts(with: "application/cloudevents".utf8) {
-            guard Self.media(contentType) == Array("application/cloudevents+json".utf8) else {
-                let media = String(decoding: Self.media(contentType).prefix(64), as: UTF8.self)
-                throw Poison("structured mode '\(media)' isn't supported; use application/cloudevents+json")
+        let media = found["content-type"].map { Self.media($0) } ?? []
+        if media.starts(with: "application/cloudevents".utf8) {
+            guard media.elementsEqual("application/cloudevents+json".utf8) else {
+                let shown = String(decoding: media.prefix(64), as: UTF8.self)
+                throw Poison("structured mode '\(shown)' isn't supported; use application/cloudevents+json")
             }
             guard let value else { throw Poison("structured mode without a value") }
             self = try Self.structured(value)
@@ -132,9 +135,17 @@ extension Event {
         try validate()
     }
 
+    private static let structuredNames = [
+        "specversion", "id", "source", "type", "tenant", "datacontenttype", "time", "subject", "traceparent", "tracestate", "data_base64",
+    ]
+
     /// The JSON event format. The bytes of `data` are kept as they stand: numbers, key order and escapes arrive as sent.
     private static func structured(_ bytes: UnsafeRawBufferPointer) throws(Poison) -> Event {
-        var members: [String: JSONValue] = [:]
+        var members: [JSONValue.Member] = []
+        members.reserveCapacity(structuredNames.count)
+        // Of extension attributes only the names count: none may stand twice.
+        var others: Set<String> = []
+        func member(_ name: String) -> JSONValue? { members.first { $0.name == name }?.value }
         var data: [UInt8]?
         var scanner = JSONScanner(bytes)
         let bad = Poison("structured mode: the value isn't a valid JSON object")
@@ -150,13 +161,15 @@ extension Event {
                 let start = scanner.position
                 guard scanner.skipValue() else { throw bad }
                 let raw = bytes[start..<scanner.position]
-                guard members[name] == nil, name != "data" || data == nil else {
+                let isKnown = structuredNames.contains(name)
+                let isNew = name == "data" ? data == nil : isKnown ? member(name) == nil : others.insert(name).inserted
+                guard isNew else {
                     throw Poison("structured mode: '\(name.prefix(64))' stands twice")
                 }
                 if name == "data" {
                     data = Array(raw)
                 } else if raw.count <= attributeLimitBytes * 6 || name == "data_base64" {
-                    members[name] = (try? JSONValue.parse(.init(rebasing: raw))) ?? .null
+                    if isKnown { members.append(.init(name, (try? JSONValue.parse(.init(rebasing: raw))) ?? .null)) }
                 } else {
                     throw Poison("\(name.prefix(64)) is longer than \(attributeLimitBytes) bytes")
                 }
@@ -165,7 +178,7 @@ extension Event {
         }
         guard scanner.atEnd() else { throw bad }
         func text(_ name: String) throws(Poison) -> String? {
-            guard let value = members[name], !value.isNull else { return nil }
+            guard let value = member(name), !value.isNull else { return nil }
             guard let text = value.stringValue else { throw Poison("structured mode: '\(name)' must be a string, not \(value.kind)") }
             return text
         }
