@@ -29,7 +29,7 @@ final class GroupMember {
     private var resting = RestingPartitions()
     private var nextRestCheck: Int64 = 0
     private var now: Int64 = 0
-    private var turn = 0
+    private var turns = ReadingTurns()
     private var queuedCommits: [[PartitionOffset]] = []
     private var commitUnderWay: (id: UInt64, sentMonotonic: Int64, offsets: [PartitionOffset])?
 
@@ -115,7 +115,7 @@ final class GroupMember {
         positions = partitions.map(\.offset)
         numbers = Dictionary(uniqueKeysWithValues: queues.enumerated().map { ($1.at, $0) })
         resting = RestingPartitions(intervals: queues.map { restInterval($0.at) })
-        turn = 0
+        turns = ReadingTurns()
     }
 
     /// Gives everything up and answers a revoke.
@@ -191,8 +191,9 @@ final class GroupMember {
     func read(limit: Int, budget: (Int) -> Int, _ body: (Int, PartitionEvent) -> Void) -> Bool {
         var left = limit
         var more = false
+        let order = turns
         for step in queues.indices {
-            let index = (turn + step) % queues.count
+            let index = order.number(step, of: queues.count)
             guard isReady[index] else { continue }
             let queue = queues[index]
             let allowed = min(budget(index), 64, left)
@@ -212,9 +213,9 @@ final class GroupMember {
             }
             if isAtEnd || hadRecords { resting.wasRead(index, hadRecords: hadRecords, isAtEnd: isAtEnd, now: now) }
             if count < allowed { isReady[index] = false } else { more = true }
+            if count > 0 { turns.served(index) }
             left -= count
         }
-        if !queues.isEmpty { turn = (turn + 1) % queues.count }
         return more
     }
 }

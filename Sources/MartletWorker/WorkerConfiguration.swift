@@ -39,14 +39,11 @@ public struct WorkerConfiguration: Sendable {
 
     public init(kafka: KafkaSettings, name: String) { (self.kafka, self.name) = (kafka, name) }
 
-    /// More than one batch of a usual producer (1 MB), which comes as a whole: a queue that each fetch fills is left out of the next one, which
-    /// then waits for the other partitions.
-    static let leastPrefetchKilobytes = 1_152
-
-    /// librdkafka counts it per partition, and a lane may own all of them: half of the process's bound on memory. A fetch may bring as much
-    /// again.
+    /// librdkafka counts it per partition, and a lane may own all of them: 256 MiB together, or 512 KiB each where they are many. A fetch may bring
+    /// half as much again. With 24 partitions and the default tiers it is more than a batch of a usual producer (1 MB), which comes as a whole: a
+    /// queue that every fetch fills is left out of the next one, which then waits for the other partitions.
     func prefetchKilobytes(topicsPerPartition: Int) -> Int {
-        min(16_384, max(Self.leastPrefetchKilobytes, 128 * 1_024 / max(1, partitions * topicsPerPartition)))
+        min(16_384, max(512, 256 * 1_024 / max(1, partitions * topicsPerPartition)))
     }
 }
 
