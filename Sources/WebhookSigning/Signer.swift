@@ -120,15 +120,15 @@ public final class Signer: Sendable {
         case .standard: standard(id, timestamp, body, &out)
         case .github:
             out.append(contentsOf: "sha256=".utf8)
-            if let newest { Hex.append(newest.code(body), to: &out) }
-        case .shopify: if let newest { Base64.append(newest.code(body), to: &out) }
+            if let key = newest(timestamp) { Hex.append(key.code(body), to: &out) }
+        case .shopify: if let key = newest(timestamp) { Base64.append(key.code(body), to: &out) }
         case .stripe: stripe(timestamp, body, &out)
         case .staticHeader: out.append(contentsOf: (texts.first { $0.expires > timestamp }?.prepared ?? "").utf8)
         }
     }
 
-    /// The newest secret, which is the last to expire.
-    private var newest: HMACSHA256? { hmac.first?.prepared }
+    /// The newest secret that still signs.
+    private func newest(_ timestamp: Int64) -> HMACSHA256? { hmac.first { $0.expires > timestamp }?.prepared }
 
     private func standard(_ id: ArraySlice<UInt8>, _ timestamp: Int64, _ body: UnsafeRawBufferPointer, _ out: inout [UInt8]) {
         // What is signed besides the body lies in `out` for that long, before the signatures.
@@ -192,7 +192,8 @@ public struct Verifier: Sendable {
     /// The three `webhook-*` headers as received; `nowSeconds`: the receiver's clock.
     public func verify(id: String?, timestamp: String?, signature: String?, body: [UInt8], nowSeconds: Int64) -> Verdict {
         guard let id, !id.isEmpty, let timestamp, let signature, let seconds = Int64(timestamp) else { return .missingHeader }
-        guard abs(seconds.subtractingReportingOverflow(nowSeconds).partialValue) <= Self.toleranceSeconds else { return .staleTimestamp }
+        let (distance, isTooFar) = seconds.subtractingReportingOverflow(nowSeconds)
+        guard !isTooFar, distance.magnitude <= UInt64(Self.toleranceSeconds) else { return .staleTimestamp }
         let head = Array("\(id).\(timestamp).".utf8)
         for candidate in signature.split(separator: " ") {
             let parts = candidate.split(separator: ",", maxSplits: 1)

@@ -138,14 +138,18 @@ enum ApplyCommand {
             old.filter { member in !new.contains { $0.name == member.name } } + new
         }
 
-        /// Field by field; secrets and header values aren't shown.
+        /// Field by field; secrets, header values and what else `show` hides aren't shown.
         private static func differences(_ old: Endpoint, _ new: Endpoint) -> [String] {
             var lines: [String] = []
             let skipped: Set<String> = ["createdMs", "updatedMs", "version", "secrets", "v"]
-            let (before, after) = (old.json(revealSecrets: false), new.json(revealSecrets: false))
+            let (before, after) = (old.shown(), new.shown())
             for name in (before.members ?? []).map(\.name) + (after.members ?? []).map(\.name).filter({ before[$0] == nil })
             where !skipped.contains(name) {
                 if before[name] != after[name] { lines.append("\(name): \(before[name]?.text ?? "-") → \(after[name]?.text ?? "-")") }
+            }
+            if old.url != new.url, before["url"] == after["url"] { lines.append("url: its query changed") }
+            for field in new.unknown where before[field.name] == "***" && old.unknown.first(where: { $0.name == field.name }) != field {
+                lines.append("\(field.name): changed")
             }
             if old.auth != new.auth, before["auth"] == after["auth"] { lines.append("auth: changed") }
             if old.headers != new.headers, before["headers"] == after["headers"] { lines.append("headers: values changed") }

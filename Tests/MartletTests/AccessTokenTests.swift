@@ -206,6 +206,14 @@ struct EndpointTLSTests {
         }
         #expect(
             hidden("password open sesame, url /hook?token=hidden-123&x=1, token hidden-123") == "password ***, url /hook?***, token ***")
+        let escaped = AuthenticationTests.endpoint {
+            $0.auth = Authentication("basic:u:12345")
+            $0.url = "https://example.com/hook?token=ab%2Bcd%2Fef12"
+            $0.headers = [.init("x-key", "pa\"ss-word-1")]
+        }
+        let result = PreparedEndpoint(escaped, rules: .init()).withoutSecrets(
+            HTTPResult(token: 1, status: 500, excerpt: Array("ab+cd/ef12, pa\\\"ss-word-1, 12345".utf8)), bearer: nil)
+        #expect(String(decoding: result.excerpt, as: UTF8.self) == "***, ***, ***")
         let cut = String((String(repeating: "e", count: 1_000) + "authorization: Basic QWxhZGRpbjpvcGVu").prefix(1_024))
         #expect(hidden(cut) == String(repeating: "e", count: 1_000) + "authorization: ***")
     }

@@ -120,6 +120,8 @@ struct DeliveryRequestTests {
         let text = endpoint.shown().text
         #expect(!text.contains("token") && !text.contains("s3cr3t") && text.contains("https://example.com/a?***"))
         #expect(endpoint.json(revealSecrets: true).text.contains("s3cr3t"))
+        endpoint.auth = .oauth2(OAuthClient(tokenURL: "https://id.example.com/t?api_key=k3y", clientID: "c", secret: .plain("p")))
+        #expect(!endpoint.shown().text.contains("k3y") && endpoint.shown().text.contains("https://id.example.com/t?***"))
     }
 
     /// Each by name, in any case, with a message that names it.

@@ -58,6 +58,9 @@ struct SigningTests {
         #expect(try Self.verify(vector, now: vector.timestamp + 300) == .valid)
         #expect(try Self.verify(vector, now: vector.timestamp + 301) == .staleTimestamp)
         #expect(try Self.verify(vector, now: vector.timestamp - 301) == .staleTimestamp)
+        for far in [Int64.min, .max, .min + vector.timestamp, .min + vector.timestamp - 1] {
+            #expect(try Self.verify(vector, timestamp: String(far)) == .staleTimestamp)
+        }
         #expect(try Self.verify(vector, signature: "v1,") == .noMatch)
         #expect(try Self.verify(vector, signature: String(vector.signature.dropLast(4))) == .noMatch)
         #expect(try Self.verify(vector, signature: "v2," + vector.signature.drop { $0 != "," }.dropFirst()) == .noMatch)
@@ -98,6 +101,18 @@ struct OtherSchemeTests {
         -> String
     {
         Self.body.withUnsafeBytes { Signer(secrets, scheme: scheme).signature(id: "msg_1", timestamp: at, body: $0) }
+    }
+
+    /// Of several secrets the newest signs that hasn't expired.
+    @Test func anExpiredSecretDoesNotSign() {
+        for scheme in [SignatureScheme.github, .shopify] {
+            func sign(_ secrets: [Signer.Dated], at second: Int64) -> String {
+                Array("x".utf8).withUnsafeBytes { Signer(secrets, scheme: scheme).signature(id: "", timestamp: second, body: $0) }
+            }
+            let both: [Signer.Dated] = [("aaaaaaaa", 1_000), ("bbbbbbbb", nil)]
+            #expect(sign(both, at: 999) == sign([("aaaaaaaa", nil)], at: 999))
+            #expect(sign(both, at: 1_000) == sign([("bbbbbbbb", nil)], at: 1_000))
+        }
     }
 
     @Test func github() {

@@ -73,8 +73,9 @@ public struct AccessTokens {
         guard let json = try? JSONValue.parse(result.excerpt), let token = json["access_token"]?.stringValue, !token.isEmpty,
             token.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f })
         else { return (waiters, (.protocol, "the token endpoint's answer has no access_token")) }
+        // What it says isn't repeated: it may be anything, a secret that it was sent for instance.
         if let type = json["token_type"]?.stringValue, type.lowercased() != "bearer" {
-            return (waiters, (.protocol, "the token endpoint gave a token of type '\(type.prefix(32).filter(\.isASCII))', not Bearer"))
+            return (waiters, (.protocol, "the token endpoint gave a token of another type than Bearer"))
         }
         let seconds = json["expires_in"]?.intValue.map { Int64($0) } ?? json["expires_in"]?.stringValue.flatMap { Int64($0) }
         let life = min(max(1, seconds ?? Self.defaultLifeSeconds), 365 * 86_400) * 1_000

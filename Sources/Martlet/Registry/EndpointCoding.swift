@@ -216,16 +216,26 @@ extension Endpoint {
 }
 
 extension Endpoint {
-    /// For people's eyes: besides the secrets, the URL's query and the values of fields that this version doesn't know are hidden.
+    /// For people's eyes: besides the secrets, the queries of URLs and the values of fields that this version doesn't know are hidden.
     public func shown(only: String? = nil) -> JSONValue {
         let hidden = Set(unknown.map(\.name))
         let members = (json(revealSecrets: false, only: only).members ?? []).map { member -> JSONValue.Member in
             if hidden.contains(member.name) { return .init(member.name, "***") }
-            guard member.name == "url", let mark = url.firstIndex(of: "?") else { return member }
-            return .init("url", .string(url[...mark] + "***"))
+            switch member.name {
+            case "url": return .init("url", .string(Self.withoutQuery(url)))
+            case "auth":
+                let parts = member.value.members?.map { part -> JSONValue.Member in
+                    guard part.name == "tokenUrl", let url = part.value.stringValue else { return part }
+                    return .init(part.name, .string(Self.withoutQuery(url)))
+                }
+                return .init("auth", parts.map { .object($0) } ?? member.value)
+            default: return member
+            }
         }
         return .object(members)
     }
+
+    private static func withoutQuery(_ url: String) -> String { url.firstIndex(of: "?").map { url[...$0] + "***" } ?? url }
 }
 
 extension Endpoint.StoredSecret {

@@ -1,4 +1,5 @@
 public import HTTPDelivery
+internal import JSON
 private import Synchronization
 public import WebhookSigning
 
@@ -97,7 +98,7 @@ public final class PreparedEndpoint: Sendable {
             var values = headers.map(\.value) + queryValues(endpoint.url)
             if case .basic(_, let password) = endpoint.auth, let plain = password.plain { values.append(plain) }
             if endpoint.signature.isTheSecret { values += endpoint.secrets.compactMap(\.text.plain) }
-            return PreparedEndpoint.longestFirst(PreparedEndpoint.withParts(values))
+            return PreparedEndpoint.longestFirst(PreparedEndpoint.inItsForms(PreparedEndpoint.withParts(values)))
         }
 
         /// The query of a URL, and the values in it.
@@ -114,20 +115,43 @@ extension PreparedEndpoint {
     /// What its receiver answered, without the credentials that it may have sent back.
     public func withoutSecrets(_ given: HTTPResult, bearer: String?) -> HTTPResult {
         guard !given.excerpt.isEmpty else { return given }
-        let values = bearer.map { Self.longestFirst(Self.withParts([$0]) + sensitive) } ?? sensitive
+        let values = bearer.map { Self.longestFirst(Self.inItsForms(Self.withParts([$0])) + sensitive) } ?? sensitive
         var result = given
         if given.excerpt.count >= ResponseLimits.excerptBytes {
             // One that the end of the excerpt cut is still a part of it.
             let cut = values.map { Self.cutLength(Array($0.utf8), given.excerpt) }.max() ?? 0
             if cut > 0 { result.excerpt = given.excerpt.dropLast(cut) + Array("***".utf8) }
         }
-        for value in values where value.utf8.count >= 6 { result.excerpt = Self.hiding(Array(value.utf8), in: result.excerpt) }
+        for value in values where value.utf8.count >= 4 { result.excerpt = Self.hiding(Array(value.utf8), in: result.excerpt) }
         return result
     }
 
     /// `Basic abc` and `abc`.
     private static func withParts(_ values: [String]) -> [String] {
         values + values.compactMap { value in value.firstIndex(of: " ").map { String(value[value.index(after: $0)...]) } }
+    }
+
+    /// As they stand, and as a receiver may have read or written them: percent-decoded, escaped for JSON.
+    private static func inItsForms(_ values: [String]) -> [String] {
+        values.flatMap { value -> [String] in
+            let escaped = String(JSONValue.string(value).text.dropFirst().dropLast())
+            return Array(Set([value, percentDecoded(value), escaped])).sorted()
+        }
+    }
+
+    private static func percentDecoded(_ text: String) -> String {
+        var out: [UInt8] = []
+        var rest = Array(text.utf8)[...]
+        while let byte = rest.popFirst() {
+            let digits = String(decoding: rest.prefix(2), as: UTF8.self)
+            if byte == UInt8(ascii: "%"), digits.utf8.count == 2, let value = UInt8(digits, radix: 16) {
+                out.append(value)
+                rest = rest.dropFirst(2)
+            } else {
+                out.append(byte == UInt8(ascii: "+") ? 0x20 : byte)
+            }
+        }
+        return String(decoding: out, as: UTF8.self)
     }
 
     /// One may be a part of another, which wouldn't be found any more.
