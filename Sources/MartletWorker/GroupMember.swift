@@ -192,11 +192,14 @@ final class GroupMember {
         var left = limit
         var more = false
         let order = turns
+        // Where many have something each gets a part: in runs of one partition, and so often of one endpoint, more connections to each
+        // receiver would be made than are kept.
+        let share = min(64, max(8, limit / max(1, isReady.count { $0 })))
         for step in queues.indices {
             let index = order.number(step, of: queues.count)
             guard isReady[index] else { continue }
             let queue = queues[index]
-            let allowed = min(budget(index), 64, left)
+            let allowed = min(budget(index), share, left)
             guard allowed > 0 else {
                 if left <= 0 { more = true }
                 continue
