@@ -67,10 +67,13 @@ let package = Package(
             ],
             swiftSettings: settings),
 
+        // Servers that more than one suite needs.
+        .target(name: "TestServers", dependencies: ["EventLoop"], path: "Tests/TestServers", swiftSettings: settings),
         tests("CryptographyTests", ["Cryptography"]),
         tests("JSONTests", ["JSON", "YAML"]),
         tests("OperatorToolsTests", ["ArgumentParsing", "Logging", "Metrics", "JSON"]),
-        tests("HTTPDeliveryTests", ["HTTPDelivery", "HTTPServing", "EventLoop", "Cryptography"], resources: [.copy("Support")]),
+        tests(
+            "HTTPDeliveryTests", ["HTTPDelivery", "HTTPServing", "EventLoop", "Cryptography", "TestServers"], resources: [.copy("Support")]),
         tests("MartletTests", ["Martlet", "HTTPDelivery", "JSON", "WebhookSigning", "Kafka", "Cryptography"]),
         tests("MartletSimulatorTests", ["MartletSimulator", "martlet-simulate"]),
         tests("KafkaTests", ["Kafka", "EventLoop"]),
@@ -78,7 +81,7 @@ let package = Package(
             "IntegrationTests",
             [
                 "MartletWorker", "MartletProducer", "Martlet", "Kafka", "HTTPDelivery", "HTTPServing", "WebhookSigning", "EventLoop",
-                "JSON", "Logging", "Cryptography", "martlet",
+                "JSON", "Logging", "Cryptography", "TestServers", "martlet",
             ]),
         tests("CommandLineTests", ["martlet"]),
         tests("WebhookSigningTests", ["WebhookSigning", "JSON"], resources: [.copy("vectors.json")]),

@@ -106,6 +106,7 @@ final class DeliveryLane {
         transportConfiguration.caBundlePath = configuration.caBundlePath
         transportConfiguration.extraAuthoritiesPath = configuration.extraAuthoritiesPath
         transportConfiguration.proxy = configuration.egressProxy
+        transportConfiguration.nameServers = configuration.nameServers
         transportConfiguration.transport = configuration.transport
         transport = DeliveryTransport(loop, tokens: Token.transport, transportConfiguration)
         loop.watch(member.consumer.eventsReady, for: .readable, token: Token.member)

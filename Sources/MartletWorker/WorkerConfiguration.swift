@@ -28,6 +28,8 @@ public struct WorkerConfiguration: Sendable {
     /// Certificates that are trusted besides.
     public var extraAuthoritiesPath: String?
     public var egressProxy: EgressProxy?
+    /// Instead of the system's, `ADDRESS:PORT`; for tests.
+    var nameServers: String?
     /// Of endpoints that don't choose themselves.
     public var transport = TransportKind.direct
     /// All unfinished fan-out output of this worker, in bytes.

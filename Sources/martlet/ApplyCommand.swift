@@ -115,7 +115,7 @@ enum ApplyCommand {
                 (endpoint.createdMilliseconds, endpoint.version, endpoint.unknown) = (
                     old.createdMilliseconds, old.version + 1, Self.merged(old.unknown, endpoint.unknown)
                 )
-                let differences = Self.differences(old, endpoint) + (sameSecrets ? [] : ["secrets: changed"])
+                let differences = endpoint.differences(from: old) + (sameSecrets ? [] : ["secrets: changed"])
                 guard !differences.isEmpty else {
                     unchanged += 1
                     continue
@@ -136,24 +136,6 @@ enum ApplyCommand {
         /// What a newer version wrote stays; what the file says wins.
         private static func merged(_ old: [JSONValue.Member], _ new: [JSONValue.Member]) -> [JSONValue.Member] {
             old.filter { member in !new.contains { $0.name == member.name } } + new
-        }
-
-        /// Field by field; secrets, header values and what else `show` hides aren't shown.
-        private static func differences(_ old: Endpoint, _ new: Endpoint) -> [String] {
-            var lines: [String] = []
-            let skipped: Set<String> = ["createdMs", "updatedMs", "version", "secrets", "v"]
-            let (before, after) = (old.shown(), new.shown())
-            for name in (before.members ?? []).map(\.name) + (after.members ?? []).map(\.name).filter({ before[$0] == nil })
-            where !skipped.contains(name) {
-                if before[name] != after[name] { lines.append("\(name): \(before[name]?.text ?? "-") → \(after[name]?.text ?? "-")") }
-            }
-            if old.url != new.url, before["url"] == after["url"] { lines.append("url: its query changed") }
-            for field in new.unknown where before[field.name] == "***" && old.unknown.first(where: { $0.name == field.name }) != field {
-                lines.append("\(field.name): changed")
-            }
-            if old.auth != new.auth, before["auth"] == after["auth"] { lines.append("auth: changed") }
-            if old.headers != new.headers, before["headers"] == after["headers"] { lines.append("headers: values changed") }
-            return lines
         }
     }
 }

@@ -2,6 +2,7 @@ import EventLoop
 import Foundation
 import HTTPDelivery
 import Synchronization
+import TestServers
 import Testing
 
 /// The direct transport beside libcurl on thousands of generated responses, well-formed, broken and hostile: the same outcome, or one of

@@ -1,4 +1,5 @@
 import Foundation
+import TestServers
 
 /// A listener whose queue is full: further connections are neither taken nor refused.
 final class FullListener {

@@ -3,6 +3,7 @@ import Foundation
 @testable import HTTPDelivery
 import HTTPServing
 import Synchronization
+import TestServers
 import Testing
 
 /// Connections that are used again, and the ones that can't be.

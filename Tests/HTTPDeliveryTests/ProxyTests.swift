@@ -52,6 +52,30 @@ import Testing
         #expect(absent.error?.kind == .connect, "\(absent)")
     }
 
+    /// TLS is spoken with the receiver, through the tunnel, and its certificate is held against the receiver's name; the proxy's password is the
+    /// proxy's alone.
+    @Test(arguments: TransportConformanceTests.Kind.allCases, ["http", "socks5"]) func tlsGoesThroughTheProxy(
+        _ kind: TransportConformanceTests.Kind, _ scheme: String
+    ) throws {
+        let servers = try TLSServers()
+        defer { servers.stop() }
+        let place = "127.0.0.1:\(servers.ports[scheme == "http" ? "http-proxy" : "socks-proxy"] ?? 0)"
+        func send(_ url: String, _ userInfo: String, bundle: String = servers.file("trusted.pem")) throws -> HTTPResult {
+            try TransportConformanceTests.send(kind, [url], bundle: bundle, proxy: try EgressProxy("\(scheme)://\(userInfo)\(place)"))[0]
+        }
+        let url = "https://receiver.martlet-test.net/hook"
+        let delivered = try send(url, "user:pass@")
+        #expect(delivered.status == 200 && String(decoding: delivered.excerpt, as: UTF8.self).hasSuffix("TLSv1.3"), "\(delivered)")
+        // Another name than the certificate's, and an authority that nobody trusts here.
+        #expect(try send("https://other.martlet-test.net/hook", "user:pass@").error?.kind == .tls)
+        #expect(try send(url, "user:pass@", bundle: "/etc/ssl/certs/ca-certificates.crt").error?.kind == .tls)
+        for wrong in ["user:hunter2@", ""] {
+            let refused = try send(url, wrong)
+            #expect(refused.error?.kind == .connect && refused.status == nil, "\(refused)")
+            #expect(refused.error?.text.contains("hunter2") == false)
+        }
+    }
+
     /// SOCKS5 as RFC 1928 has it, with the name left to the proxy.
     @Test(arguments: TransportConformanceTests.Kind.allCases) func speaksSOCKS5(_ kind: TransportConformanceTests.Kind) throws {
         let server = SOCKSServer(answer: Array("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".utf8))

@@ -1,5 +1,6 @@
 import EventLoop
 import Foundation
+import TestServers
 import Synchronization
 
 /// A TCP server that answers each connection with fixed bytes, whatever was asked; then it keeps, closes or resets the connection.

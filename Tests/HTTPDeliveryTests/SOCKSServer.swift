@@ -1,5 +1,6 @@
 import EventLoop
 import Foundation
+import TestServers
 import Synchronization
 
 /// A SOCKS5 proxy that reaches nobody: it notes what was asked for and answers the request itself.

@@ -37,6 +37,7 @@ import Testing
     }
     @Test func aNewerLetterIsNotRemoved() async throws { try await Scenarios.aNewerLetterIsNotRemoved(nil) }
     @Test func accessTokensAreAskedForOnce() async throws { try await Scenarios.accessTokensAreAskedForOnce(nil) }
+    @Test func aTokenHostIsRefusedAtTheConnection() async throws { try await Scenarios.aTokenHostIsRefusedAtTheConnection(nil) }
     @Test func aWrongClockHidesNoEvents() async throws { try await Scenarios.aWrongClockHidesNoEvents(nil) }
 }
 

@@ -6,6 +6,7 @@ import Kafka
 import Logging
 import Martlet
 import Synchronization
+import TestServers
 import Testing
 
 @testable import MartletWorker
@@ -34,13 +35,20 @@ extension Scenarios {
             #expect(world.stopWorker() == 0)
             #expect(world.requests.allSatisfy { $0.isSigned })
 
-            try world.start()
+            let said = Mutex("")
+            try world.start {
+                $0.log = Logger(level: .info) { line in said.withLock { $0 += String(decoding: line, as: UTF8.self) } }
+            }
             try world.publish((5..<10).map { World.event("e\($0)") })
             try world.wait("all parked") { try world.letters().count == 5 }
             #expect(world.stopWorker() == 0)
             #expect(world.requests.count == 5)
             let letters = try world.letters()
-            #expect(letters.allSatisfy { $0.reason == "parked" })
+            #expect(
+                letters.allSatisfy { $0.reason == "parked" })
+            // Whoever is called at night reads there which key is missing, and for whom.
+            let lines = said.withLock { $0 }.split(separator: "\n").filter { $0.contains("'k1'") && $0.contains("ep_sealed") }
+            #expect(!lines.isEmpty, "\(said.withLock { $0 })")
         }
     }
     /// Secrets of every kind in one endpoint, whose receiver fails and sends all back that it got: none appears in the worker's log at its most
@@ -76,6 +84,41 @@ extension Scenarios {
             for planted in ["planted-query", "planted-header", "planted-password", "dXNlcjpwbGFudGVk"] + secret {
                 #expect(!all.contains(planted), "\(planted)")
             }
+        }
+    }
+
+    /// The registration knew nothing against a token host's name, or didn't look: at the connection its address is refused, nothing is dialled,
+    /// and nothing goes out without a token.
+    static func aTokenHostIsRefusedAtTheConnection(_ brokers: String?) async throws {
+        let asked = Atomic(0)
+        let tokens = try HTTPServer(.init(port: 0)) { _ in
+            asked.add(1, ordering: .relaxed)
+            return .init(200, headers: [("content-type", "application/json")], body: #"{"access_token":"t","token_type":"bearer"}"#)
+        }
+        defer { tokens.stop() }
+        let dns = DNSServer { name, _ in name.hasPrefix("open.") ? ["127.0.0.1"] : ["127.0.0.1", "169.254.169.254"] }
+        defer { dns.stop() }
+        try await run(brokers) { world in
+            func endpoint(_ name: String, _ type: String) -> Endpoint {
+                world.endpoint("ep_\(name)") {
+                    $0.types = [.exact(type)]
+                    $0.auth = .oauth2(
+                        OAuthClient(
+                            tokenURL: "http://\(name).martlet-test.net:\(tokens.port)/token", clientID: "client", secret: .plain("s3cret")))
+                }
+            }
+            try world.register([endpoint("open", "open.made"), endpoint("closed", "closed.made")])
+            try world.start { $0.nameServers = "127.0.0.1:\(dns.port)" }
+            try world.publish([World.event("e", type: "closed.made")])
+            try world.wait("it died") { try world.letters().count == 1 }
+            let letter = try world.letters()[0]
+            #expect(letter.headers["martlet-last-error"]?.contains("169.254.169.254 is refused") == true, "\(letter)")
+            #expect(asked.load(ordering: .relaxed) == 0 && world.requests.isEmpty)
+            // The same with a host that may be reached.
+            try world.publish([World.event("f", type: "open.made")])
+            try world.wait("delivered") { world.requests.count == 1 }
+            #expect(asked.load(ordering: .relaxed) == 1)
+            #expect(world.stopWorker() == 0)
         }
     }
 

@@ -124,6 +124,27 @@ struct DeliveryRequestTests {
         #expect(!endpoint.shown().text.contains("k3y") && endpoint.shown().text.contains("https://id.example.com/t?***"))
     }
 
+    /// What `apply` says of a change: that there is one, not what was hidden and is now.
+    @Test func differencesHideWhatIsHidden() {
+        var old = Endpoint(id: "ep_1", url: "https://example.com/a?token=first")
+        old.headers = [.init("x-own", "header-first")]
+        old.auth = .oauth2(OAuthClient(tokenURL: "https://id.example.com/t?api_key=first", clientID: "c", secret: .plain("secret-first")))
+        old.unknown = [.init("later", "unknown-first")]
+        #expect(old.differences(from: old).isEmpty)
+        var new = old
+        new.url = "https://example.com/a?token=second"
+        new.headers = [.init("x-own", "header-second")]
+        new.auth = .oauth2(OAuthClient(tokenURL: "https://id.example.com/t?api_key=second", clientID: "c", secret: .plain("secret-second")))
+        new.unknown = [.init("later", "unknown-second")]
+        #expect(new.differences(from: old) == ["url: its query changed", "later: changed", "auth: changed", "headers: values changed"])
+        new.url = "https://example.com/b?token=second"
+        new.auth = .oauth2(OAuthClient(tokenURL: "https://id.example.com/u?api_key=second", clientID: "d", secret: .plain("secret-second")))
+        let text = new.differences(from: old).joined(separator: "\n")
+        #expect(
+            text.contains("https://example.com/a?***") && text.contains("https://example.com/b?***") && text.contains("/u?***"), "\(text)")
+        #expect(!text.contains("first") && !text.contains("second"), "\(text)")
+    }
+
     /// Each by name, in any case, with a message that names it.
     @Test func reservedOnesAreNamed() throws {
         for name in HeaderRules.reserved.sorted() + HeaderRules.reservedPrefixes.map({ $0 + "x" }) {

@@ -215,29 +215,6 @@ extension Endpoint {
     }
 }
 
-extension Endpoint {
-    /// For people's eyes: besides the secrets, the queries of URLs and the values of fields that this version doesn't know are hidden.
-    public func shown(only: String? = nil) -> JSONValue {
-        let hidden = Set(unknown.map(\.name))
-        let members = (json(revealSecrets: false, only: only).members ?? []).map { member -> JSONValue.Member in
-            if hidden.contains(member.name) { return .init(member.name, "***") }
-            switch member.name {
-            case "url": return .init("url", .string(Self.withoutQuery(url)))
-            case "auth":
-                let parts = member.value.members?.map { part -> JSONValue.Member in
-                    guard part.name == "tokenUrl", let url = part.value.stringValue else { return part }
-                    return .init(part.name, .string(Self.withoutQuery(url)))
-                }
-                return .init("auth", parts.map { .object($0) } ?? member.value)
-            default: return member
-            }
-        }
-        return .object(members)
-    }
-
-    private static func withoutQuery(_ url: String) -> String { url.firstIndex(of: "?").map { url[...$0] + "***" } ?? url }
-}
-
 extension Endpoint.StoredSecret {
     fileprivate func json(reveal: Bool) -> JSONValue {
         var members: [JSONValue.Member] = [

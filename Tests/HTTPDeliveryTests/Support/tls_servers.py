@@ -39,6 +39,7 @@ certificate("expired", "trusted", "IP:127.0.0.1", end="20210101000000Z")
 certificate("wrong-name", "trusted", "DNS:other.example.com")
 certificate("foreign", "unknown", "IP:127.0.0.1")
 certificate("client", "trusted", "DNS:client")
+certificate("named", "trusted", "DNS:receiver.martlet-test.net")
 openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "self-signed.key", "-out", "self-signed.pem",
         "-days", "30", "-subj", "/CN=self", "-addext", "subjectAltName=IP:127.0.0.1")
 
@@ -51,6 +52,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         peer = self.connection.getpeercert()
         name = dict(item[0] for item in peer["subject"])["commonName"] if peer else "-"
         body = f"{name} {'resumed' if self.connection.session_reused else 'full'} {self.connection.version()}".encode()
+        if self.headers["proxy-authorization"]:
+            body = b"the proxy's password came here"
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         if "close" in self.path:
@@ -95,6 +98,7 @@ def serve(name, certificate, change=lambda context: None):
     server = Server(context)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(name, server.server_port, flush=True)
+    return server.server_port
 
 
 def old(context):
@@ -145,6 +149,83 @@ def flood(name, certificate, between):
     print(name, listener.getsockname()[1], flush=True)
 
 
+def proxy(name, talk, target):
+    """Whatever name is asked for, the bytes go to `target`, if `talk` finds name and password (user, pass) as they should be."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source, sink):
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def run(peer):
+        peer.settimeout(10)
+        with peer, socket.create_connection(("127.0.0.1", target)) as far:
+            try:
+                if not talk(peer):
+                    return
+            except OSError:
+                return
+            back = threading.Thread(target=pump, args=(far, peer), daemon=True)
+            back.start()
+            pump(peer, far)
+            back.join()
+
+    def accept():
+        while True:
+            threading.Thread(target=run, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    print(name, listener.getsockname()[1], flush=True)
+
+
+def exactly(peer, count):
+    data = b""
+    while len(data) < count:
+        piece = peer.recv(count - len(data))
+        if not piece:
+            raise OSError("ended")
+        data += piece
+    return data
+
+
+def connect(peer):
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += exactly(peer, 1)
+    lines = head.decode().split("\r\n")
+    if "proxy-authorization: basic dXNlcjpwYXNz" not in [line.replace("Basic", "basic").replace("Proxy-A", "proxy-a") for line in lines]:
+        peer.sendall(b"HTTP/1.1 407 Who are you\r\nProxy-Authenticate: Basic realm=\"p\"\r\nContent-Length: 0\r\n\r\n")
+        return False
+    peer.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+    return lines[0].startswith("CONNECT ")
+
+
+def socks(peer):
+    """RFC 1928 with a name and password, RFC 1929; the target must be a name."""
+    methods = exactly(peer, exactly(peer, 2)[1])
+    if 2 not in methods:
+        peer.sendall(b"\x05\xff")
+        return False
+    peer.sendall(b"\x05\x02")
+    user = exactly(peer, exactly(peer, 2)[1])
+    password = exactly(peer, exactly(peer, 1)[0])
+    right = (user, password) == (b"user", b"pass")
+    peer.sendall(b"\x01\x00" if right else b"\x01\x01")
+    if not right or exactly(peer, 4) != b"\x05\x01\x00\x03":
+        return False
+    exactly(peer, exactly(peer, 1)[0] + 2)
+    peer.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50")
+    return True
+
+
 for kind in ("good", "expired", "wrong-name", "self-signed"):
     serve(kind, kind)
 serve("unknown-authority", "foreign")
@@ -152,6 +233,9 @@ serve("tls-1.0", "good", old)
 serve("tls-1.2", "good", only_1_2)
 serve("client-certificate", "good", wants_certificate)
 serve("client-certificate-1.2", "good", lambda context: (wants_certificate(context), only_1_2(context)))
+named = serve("named", "named")
+proxy("http-proxy", connect, named)
+proxy("socks-proxy", socks, named)
 flood("tickets", "good", False)
 flood("tickets-between", "good", True)
 print("ready", flush=True)

@@ -3,21 +3,21 @@ import Foundation
 import Synchronization
 
 /// A name server on loopback: knows A records, and AAAA records where an address has a colon, and may say something else each time it is asked.
-final class DNSServer: Sendable {
+public final class DNSServer: Sendable {
     private let descriptor: Int32
-    let port: UInt16
+    public let port: UInt16
     private let counts = Mutex<[String: Int]>([:])
     private let thread = Mutex<WorkerThread?>(nil)
 
     /// `answer`: the addresses of a name when it is asked for the n-th time (from 1); nil: there is no such name.
-    init(_ answer: @escaping @Sendable (String, Int) -> [String]?) {
+    public init(_ answer: @escaping @Sendable (String, Int) -> [String]?) {
         (descriptor, port) = LoopbackSocket.bound(SOCK_DGRAM)
         let made = WorkerThread("dns") { [self] in serve(answer) }
         thread.withLock { $0 = made }
     }
 
     /// How often the addresses of a name were asked for.
-    func count(_ name: String) -> Int { counts.withLock { $0[name] ?? 0 } }
+    public func count(_ name: String) -> Int { counts.withLock { $0[name] ?? 0 } }
 
     private func serve(_ answer: (String, Int) -> [String]?) {
         var buffer = [UInt8](repeating: 0, count: 1_024)
@@ -74,7 +74,7 @@ final class DNSServer: Sendable {
         return bytes
     }
 
-    func stop() {
+    public func stop() {
         shutdown(descriptor, Int32(SHUT_RDWR))
         thread.withLock { $0 }?.join()
         close(descriptor)
