@@ -70,48 +70,7 @@ struct JSONParser {
     }
 
     private mutating func string() throws(JSONValue.ParseError) -> String {
-        let start = scanner.position + 1
-        guard scanner.skipString() else { throw error("bad string") }
-        let raw = bytes[start..<(scanner.position - 1)]
-        guard raw.contains(UInt8(ascii: "\\")) else { return String(decoding: raw, as: UTF8.self) }
-        return unescape(Array(raw))
-    }
-
-    /// `raw` has been checked by the scanner. A lone surrogate becomes U+FFFD.
-    private func unescape(_ raw: [UInt8]) -> String {
-        var units: [UInt8] = []
-        var text = ""
-        func flush() {
-            text += String(decoding: units, as: UTF8.self)
-            units.removeAll(keepingCapacity: true)
-        }
-        func codeUnit(_ at: Int) -> UInt32? {
-            guard at + 6 <= raw.count, raw[at] == UInt8(ascii: "\\"), raw[at + 1] == UInt8(ascii: "u") else { return nil }
-            return raw[(at + 2)..<(at + 6)].reduce(0) { $0 << 4 | (hexValue($1) ?? 0) }
-        }
-        var index = 0
-        while index < raw.count {
-            guard raw[index] == UInt8(ascii: "\\") else {
-                units.append(raw[index])
-                index += 1
-                continue
-            }
-            guard let unit = codeUnit(index) else {
-                let escapes: [UInt8: UInt8] = [98: 8, 102: 12, 110: 10, 114: 13, 116: 9]
-                units.append(escapes[raw[index + 1]] ?? raw[index + 1])
-                index += 2
-                continue
-            }
-            index += 6
-            flush()
-            if (0xd800..<0xdc00).contains(unit), let low = codeUnit(index), (0xdc00..<0xe000).contains(low) {
-                index += 6
-                text.unicodeScalars.append(Unicode.Scalar(0x10000 + (unit - 0xd800) << 10 + (low - 0xdc00)) ?? "\u{fffd}")
-            } else {
-                text.unicodeScalars.append(Unicode.Scalar(unit) ?? "\u{fffd}")
-            }
-        }
-        flush()
-        return text
+        guard let string = scanner.takeString() else { throw error("bad string") }
+        return string.text
     }
 }

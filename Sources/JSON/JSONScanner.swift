@@ -56,6 +56,8 @@ public struct JSONScanner {
 
     public mutating func leave() { depth -= 1 }
 
+    func slice(_ range: Range<Int>) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(UnsafeBufferPointer(rebasing: bytes[range])) }
+
     private mutating func skipObject() -> Bool {
         position += 1
         guard enter() else { return false }

@@ -239,41 +239,9 @@ public struct DeliveryHeaders: Sendable, Equatable {
             }
         }
 
-        /// By the length of their names: few share one.
-        private static let byLength: [[(name: Words, field: Field)]] = {
-            var lists: [[(name: Words, field: Field)]] = Array(repeating: [], count: Words.limit + 1)
-            for field in allCases {
-                field.name.withUTF8Buffer { name in
-                    if let words = Words(UnsafeRawBufferPointer(name)) { lists[name.count].append((words, field)) }
-                }
-            }
-            return lists
-        }()
+        private static let names = NameTable(allCases.map { ($0.name, $0) })
 
-        static func named(_ name: UnsafeRawBufferPointer) -> Field? {
-            guard let words = Words(name) else { return nil }
-            for known in byLength[name.count] where known.name == words { return known.field }
-            return nil
-        }
-    }
-
-    /// Up to 24 bytes, to be compared eight at a time. Two texts of one length are the same when these are.
-    private struct Words: Equatable {
-        static let limit = 24
-        private var first: UInt64 = 0
-        private var middle: UInt64 = 0
-        private var last: UInt64 = 0
-
-        init?(_ bytes: UnsafeRawBufferPointer) {
-            guard bytes.count <= Self.limit else { return nil }
-            guard bytes.count >= 8 else {
-                for byte in bytes { first = first << 8 | UInt64(byte) }
-                return
-            }
-            first = bytes.loadUnaligned(as: UInt64.self)
-            last = bytes.loadUnaligned(fromByteOffset: bytes.count - 8, as: UInt64.self)
-            if bytes.count > 16 { middle = bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self) }
-        }
+        static func named(_ name: UnsafeRawBufferPointer) -> Field? { names[name] }
     }
 
     /// Digits only, up to `numberLimit`.
