@@ -203,7 +203,7 @@ static void worker(void) {
         {"group.id", "reference"}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "earliest"}, {"queued.min.messages", "100000"},
         {"fetch.wait.max.ms", "100"}, {"check.crcs", "false"}, {NULL, NULL}});
     rd_kafka_t *producer = client(RD_KAFKA_PRODUCER, (const char *[][2]){
-        {"enable.idempotence", "true"}, {"linger.ms", "5"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "1000000"}, {NULL, NULL}});
+        {"enable.idempotence", "true"}, {"linger.ms", "100"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "1000000"}, {NULL, NULL}});
     rd_kafka_queue_t *reports = rd_kafka_queue_get_main(producer), *queue = rd_kafka_queue_get_consumer(consumer);
     rd_kafka_poll_set_consumer(consumer);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
@@ -241,11 +241,11 @@ static void worker(void) {
             if (n < 16 || !c->message || memcmp(buffer + 9, "200", 3) || memcmp(buffer + n - 4, "\r\n\r\n", 4)) fail("an answer that isn't expected");
             char text[1024];
             int size = sprintf(text,
-                "{\"v\":1,\"deliveryId\":\"%s\",\"messageId\":\"%s\",\"endpointId\":\"ep_0\",\"tenant\":\"default\",\"type\":\"bench.made\",\"url\":\"http://127.0.0.1/\","
+                "{\"v\":1,\"deliveryId\":\"%s\",\"messageId\":\"%s\",\"endpointId\":\"%.*s\",\"tenant\":\"default\",\"type\":\"bench.made\",\"url\":\"http://127.0.0.1/\","
                 "\"attempt\":1,\"startedMs\":%ld000,\"durationMs\":{\"total\":%d,\"dns\":null,\"connect\":null,\"tls\":null,\"firstByte\":1},\"status\":200,"
                 "\"outcome\":\"delivered\",\"errorClass\":null,\"error\":null,\"responseExcerpt\":null,\"nextAttemptMs\":null,\"deadReason\":null,"
-                "\"worker\":\"reference\",\"traceId\":null}", c->id, c->id, wall_seconds, (int)((now_seconds() - c->started) * 1e3));
-            rd_kafka_resp_err_t error = rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(attempts_topic), RD_KAFKA_V_KEY("ep_0", 4), RD_KAFKA_V_VALUE(text, size),
+                "\"worker\":\"reference\",\"traceId\":null}", c->id, c->id, (int)c->message->key_len, (const char *)c->message->key, wall_seconds, (int)((now_seconds() - c->started) * 1e3));
+            rd_kafka_resp_err_t error = rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(attempts_topic), RD_KAFKA_V_KEY(c->message->key, c->message->key_len), RD_KAFKA_V_VALUE(text, size),
                 RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
             if (error) fail(rd_kafka_err2str(error));
             written++;

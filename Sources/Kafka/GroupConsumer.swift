@@ -30,20 +30,20 @@ public final class GroupConsumer {
     /// The reading end becomes readable with 4-byte payloads: `Int32.max` for group events, else a partition queue's number.
     private var pipe: (read: Int32, write: Int32)
     private var nextCommit: UInt64 = 0
-    private let prefetchBytes: Int
+    private let prefetch: Prefetch
     private var waker: FetchWaker?
     /// Lists whose commit is under way, by its opaque number. librdkafka answers each exactly once.
     private var commitsInFlight: Set<UInt64> = []
     public static let groupPayload: UInt32 = .max
 
     public init(_ settings: KafkaSettings, _ options: Options) throws(KafkaError) {
-        prefetchBytes = options.prefetchKilobytes << 10
+        prefetch = Prefetch(kilobytes: options.prefetchKilobytes)
         var own: [(String, String)] = [
             ("group.id", options.group), ("enable.auto.commit", "false"), ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "error"), ("enable.partition.eof", "true"), ("partition.assignment.strategy", "range"),
             ("session.timeout.ms", String(options.sessionTimeoutMilliseconds)), ("heartbeat.interval.ms", "3000"),
             ("max.poll.interval.ms", String(max(options.maxPollIntervalMilliseconds, options.sessionTimeoutMilliseconds))),
-            ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)), ("queued.min.messages", "100000"),
+            ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)), ("queued.min.messages", String(prefetch.messages)),
             ("queued.max.messages.kbytes", String(options.prefetchKilobytes)),
             ("max.partition.fetch.bytes", String(min(1 << 20, options.prefetchKilobytes << 9))),
             ("topic.metadata.refresh.interval.ms", "30000"),
@@ -139,7 +139,7 @@ public final class GroupConsumer {
         let waker = waker ?? FetchWaker(owner)
         self.waker = waker
         let queues = partitions.enumerated().map {
-            PartitionQueue(owner, $1.at, wakeUp: pipe.write, payload: numbering($0), prefetchBytes, waker)
+            PartitionQueue(owner, $1.at, wakeUp: pipe.write, payload: numbering($0), prefetch, waker)
         }
         let list = PartitionList.make(partitions) { $0 ?? Int64(RD_KAFKA_OFFSET_BEGINNING) }
         defer { rd_kafka_topic_partition_list_destroy(list) }

@@ -15,17 +15,17 @@ public final class PartitionQueue {
     public let at: TopicPartition
     private let owner: ConsumerHandle
     private let queue: OpaquePointer
-    private let prefetchBytes: Int
+    private let prefetch: Prefetch
     private let waker: FetchWaker
     /// Since the fetcher was last made to look.
-    private var bytesRead = 0
+    private var read = (messages: 0, bytes: 0)
     private static let batchLimit = 64
     private let batch: UnsafeMutablePointer<UnsafeMutablePointer<rd_kafka_message_t>?>
 
     /// Separates the partition's messages from the consumer queue: before `assign`. Writes `payload` (4 bytes) to `wakeUp` whenever the
     /// queue stops being empty.
-    init(_ owner: ConsumerHandle, _ at: TopicPartition, wakeUp: Int32, payload: UInt32, _ prefetchBytes: Int, _ waker: FetchWaker) {
-        (self.at, self.owner, self.prefetchBytes, self.waker) = (at, owner, prefetchBytes, waker)
+    init(_ owner: ConsumerHandle, _ at: TopicPartition, wakeUp: Int32, payload: UInt32, _ prefetch: Prefetch, _ waker: FetchWaker) {
+        (self.at, self.owner, self.prefetch, self.waker) = (at, owner, prefetch, waker)
         queue = rd_kafka_queue_get_partition(owner.pointer, at.topic, at.partition)
         rd_kafka_queue_forward(queue, nil)
         var payload = payload
@@ -45,16 +45,26 @@ public final class PartitionQueue {
         guard count > 0 else { return 0 }
         for index in 0..<count {
             guard let message = batch[index] else { continue }
-            bytesRead += message.pointee.len + message.pointee.key_len
+            read.bytes += message.pointee.len + message.pointee.key_len
             body(PartitionEvent(consuming: message, of: owner))
         }
+        read.messages += count
         // Half of it may be free: time to fetch again.
-        if bytesRead * 2 >= prefetchBytes {
-            bytesRead = 0
+        if read.bytes * 2 >= prefetch.bytes || read.messages * 2 >= prefetch.messages {
+            read = (0, 0)
             waker.wake(at)
         }
         return count
     }
+}
+
+/// What librdkafka may hold of a partition before it is read: it fetches while both are below their bounds.
+struct Prefetch {
+    /// Of values and keys; nothing else is counted.
+    let kilobytes: Int
+    var bytes: Int { kilobytes << 10 }
+    /// A message takes a kilobyte besides: its headers, and what is noted of it. Small ones take twice as much as `kilobytes` at most.
+    var messages: Int { kilobytes }
 }
 
 extension PartitionEvent {

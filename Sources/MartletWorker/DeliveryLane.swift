@@ -96,8 +96,9 @@ final class DeliveryLane {
         options.prefetchKilobytes = configuration.prefetchKilobytes(topicsPerPartition: laneTopics.count + 1)
         member = try GroupMember(configuration.kafka, options)
         var producing = Producer.Options()
-        // Nobody waits for attempt records, and what moves to a retry topic waits for seconds there.
-        producing.lingerMilliseconds = 10
+        // Nobody waits for attempt records, and what moves to a retry topic waits for seconds there. librdkafka sends a request for each
+        // partition's batch, which costs both sides more than a record.
+        producing.lingerMilliseconds = 50
         producer = try Producer(configuration.kafka, producing)
         addresses = configuration.urlRules.addresses
         var transportConfiguration = TransportConfiguration(addresses: addresses)

@@ -53,7 +53,7 @@ final class FanOutStage {
         var unacknowledged: Int
 
         init(
-            _ composer: FanOut?, _ endpointIDs: [String], letter: DeadLetter.Letter?,
+            _ composer: consuming FanOut?, _ endpointIDs: [String], letter: DeadLetter.Letter?,
             source: (topic: String, partition: Int32, offset: Int64),
             bytes: Int, unacknowledged: Int
         ) {
@@ -187,11 +187,12 @@ final class FanOutStage {
             let accepted = FanOut.Acceptance(
                 topic: source.topic, partition: source.partition, offset: source.offset,
                 milliseconds: min(message.timestampMilliseconds ?? wall, wall))
-            let composer = FanOut(event, at: accepted, registryOffset: registry.position)
             let bytes = (event.data?.count ?? 0) * 2 + ids.count * 64
             keep(
                 token,
-                Kept(composer, ids, letter: nil, source: source, bytes: bytes, unacknowledged: ids.count - from),
+                Kept(
+                    FanOut(event, at: accepted, registryOffset: registry.position), ids, letter: nil, source: source, bytes: bytes,
+                    unacknowledged: ids.count - from),
                 from: from)
         } catch {
             metrics.poison.add()

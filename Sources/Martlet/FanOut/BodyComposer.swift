@@ -20,7 +20,7 @@ public enum BodyComposer {
 
     private static func standard(_ event: Event, _ accepted: Int64) -> [UInt8] {
         var out: [UInt8] = []
-        out.reserveCapacity((event.data?.count ?? 0) * 4 / 3 + event.type.utf8.count + 96)
+        out.reserveCapacity((event.data?.count ?? 0) * 4 / 3 + event.type.utf8.count + 128)
         out += "{\"type\":".utf8
         appendJSONString(event.type, to: &out)
         out += ",\"timestamp\":".utf8

@@ -22,11 +22,13 @@ public struct FanOut: Sendable {
     private let accepted: Acceptance
     private let messageID: String
     private var template = DeliveryHeaders()
-    private var bodies: [Endpoint.BodyFormat: BodyComposer.Body] = [:]
+    /// Few: looked through.
+    private var bodies: [(format: Endpoint.BodyFormat, body: BodyComposer.Body)] = []
 
     /// `registryOffset`: how far the registry had been read when the event was matched.
-    public init(_ event: Event, at accepted: Acceptance, registryOffset: Int64) {
-        (self.event, self.accepted, messageID) = (event, accepted, event.messageID)
+    public init(_ event: consuming Event, at accepted: Acceptance, registryOffset: Int64) {
+        messageID = event.messageID
+        template.reserve(bytes: 384)
         (template.eventID, template.source, template.type, template.tenant) = (event.id, event.source, event.type, event.tenant)
         (template.time, template.subject) = (event.time, event.subject)
         (template.traceParent, template.traceState) = (event.traceParent, event.traceState)
@@ -35,18 +37,21 @@ public struct FanOut: Sendable {
         template.ageFromMilliseconds = accepted.milliseconds
         template.origin = "\(accepted.topic)/\(accepted.partition)/\(accepted.offset)"
         template.registryOffset = registryOffset
+        self.accepted = accepted
+        self.event = event
     }
 
     /// The delivery to one endpoint, in the format that the endpoint wants.
     public mutating func delivery(to endpointID: String, as format: Endpoint.BodyFormat) -> Delivery {
         let body: BodyComposer.Body
-        if let composed = bodies[format] {
-            body = composed
+        if let composed = bodies.first(where: { $0.format == format }) {
+            body = composed.body
         } else {
             body = BodyComposer.compose(event, as: format, acceptedMilliseconds: accepted.milliseconds)
-            bodies[format] = body
+            bodies.append((format, body))
         }
         var headers = template
+        headers.reserve(bytes: 384)
         headers.endpointID = endpointID
         headers.deliveryID = Identifiers.delivery(messageID: messageID, endpointID: endpointID)
         headers.contentType = body.contentType

@@ -98,7 +98,7 @@ public struct DeliveryHeaders: Sendable, Equatable {
     ) throws(Malformed) {
         var bad: String?
         self.init()
-        texts.reserveCapacity(384)
+        reserve(bytes: 384)
         headers { name, value in
             guard let field = Field.named(name) else { return }
             guard field.isNumber else { return set(field, value) }
@@ -127,6 +127,8 @@ public struct DeliveryHeaders: Sendable, Equatable {
 
     /// Always valid UTF-8. What was set anew leaves its old bytes behind.
     private var texts: [UInt8] = []
+    /// For texts that will be set.
+    mutating func reserve(bytes count: Int) { texts.reserveCapacity(count) }
     private var places = noPlaces
     private static let noPlaces = Array(repeating: Place(), count: Field.attempt.rawValue)
 

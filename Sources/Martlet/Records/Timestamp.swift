@@ -11,12 +11,17 @@ public enum Timestamp {
         out.reserveCapacity(24)
         /// With zeros in front, and `end` behind.
         func pad(_ value: Int64, _ width: Int, _ end: UInt8) {
-            var limit: Int64 = 10
-            for _ in 1..<width {
-                if value >= 0, value < limit { out.append(48) }
-                limit *= 10
+            if width == 2 {
+                out.append(48 + UInt8(value / 10))
+                out.append(48 + UInt8(value % 10))
+            } else {
+                var limit: Int64 = 10
+                for _ in 1..<width {
+                    if value >= 0, value < limit { out.append(48) }
+                    limit *= 10
+                }
+                Decimal.append(Int(value), to: &out)
             }
-            Decimal.append(Int(value), to: &out)
             out.append(end)
         }
         pad(year, 4, UInt8(ascii: "-"))
