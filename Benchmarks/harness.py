@@ -1,5 +1,5 @@
 """What the scenarios stand on: programs, receivers, workers and how they are measured."""
-import json, os, resource, signal, socket, subprocess, sys, time, urllib.request
+import json, os, re, resource, signal, socket, subprocess, sys, time, urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -11,9 +11,9 @@ def build():
     """The release build, and the C programs beside it."""
     subprocess.run(["swift", "build", "-c", "release", "--product", "martlet"], check=True, stdout=subprocess.DEVNULL)
     os.makedirs(".build/bench", exist_ok=True)
-    for name in ("reference", "load", "receiver"):
+    for name in ("reference", "load", "receiver", "hops"):
         flags = subprocess.run(["pkg-config", "--cflags", "--libs", "rdkafka", "openssl", "libcurl"], check=True, text=True, stdout=subprocess.PIPE).stdout.split()
-        subprocess.run(["cc", "-O2", "-march=native", "-Wall", "-Wextra", "-Wno-deprecated-declarations", "-o", f".build/bench/{name}", f"Benchmarks/{name}.c", *flags], check=True)
+        subprocess.run(["cc", "-O2", "-march=native", "-Wall", "-Wextra", "-Wno-deprecated-declarations", "-o", f".build/bench/{name}", f"Benchmarks/{name}.c", "-pthread", *flags], check=True)
 
 
 def program(name):
@@ -44,17 +44,18 @@ class Kafka:
     """The brokers that are given, or one of our own, which is gone afterwards: thousands of partitions of earlier scenarios would cost it more
     than what is measured."""
 
-    def __init__(self, given, directory):
-        self.given, self.directory = given, os.path.join(directory, "kafka")
+    def __init__(self, given, directory, quick=False):
+        """`quick`: of its compilers the quick one only. The other takes more of two cores, in a broker's first minutes, than what is measured."""
+        self.given, self.directory, self.quick = given, os.path.join(directory, "kafka"), quick
         if not given and not os.environ.get("KAFKA_HOME"):
             raise SystemExit("set KAFKA_HOME to an unpacked Apache Kafka, or MARTLET_TEST_BROKERS to brokers that run")
 
     def __enter__(self):
         if self.given:
             return self.given
-        # Of its compilers the quick one only: the other takes more of the two cores in a broker's first minutes than what is measured.
-        quick = {**os.environ, "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"}
-        return subprocess.run(["scripts/kafka", "start", "--port", "29592", "--dir", self.directory], check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=quick).stdout.strip()
+        options = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"} if self.quick else {}
+        return subprocess.run(["scripts/kafka", "start", "--port", "29592", "--dir", self.directory], check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              env={**os.environ, **options}).stdout.strip()
 
     def __exit__(self, *_):
         if not self.given:
@@ -115,6 +116,17 @@ http {{
     @property
     def authority(self):
         return os.path.join(self.directory, "ca.pem")
+
+    def connections(self, resumed):
+        """CPU in microseconds of a TLS connection with a request each, by `openssl s_time`."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(["openssl", "s_time", "-connect", f"127.0.0.1:{self.ports[0]}", "-CAfile", self.authority, "-verify", "1", "-www", "/", "-time", "4", "-reuse" if resumed else "-new"],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        made = re.search(r"(\d+) connections in \d+ real", done.stdout)
+        if not made:
+            raise SystemExit("bench: openssl s_time failed")
+        return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / int(made.group(1)) * 1e6
 
     def received(self):
         """(seconds, webhook-id) of what came since the last call."""
@@ -181,6 +193,14 @@ class World:
                                "--count", str(count), "--port", str(port), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         if done.returncode:
             raise SystemExit("bench: the reference failed")
+        return json.loads(done.stdout)
+
+    def hops(self, rate, seconds):
+        """Percentiles of the two hops alone, in milliseconds."""
+        done = subprocess.run([program("hops"), "--brokers", self.bench.brokers, "--first", self.prefix + "events", "--second", self.prefix + "deliveries", "--rate", str(rate),
+                               "--seconds", str(seconds), "--partitions", str(PARTITIONS)], stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise SystemExit("bench: the hops failed")
         return json.loads(done.stdout)
 
     def worker(self, *words):

@@ -47,7 +47,7 @@ struct JSONParser {
             guard scanner.peek() == UInt8(ascii: "\"") else { throw error("expected a member name") }
             let name = try string()
             if members.count == Self.fewMembers { names = Set(members.map(\.name)) }
-            let isNew = names?.insert(name).inserted ?? !members.contains { $0.name == name }
+            let isNew = names?.insert(name).inserted ?? !members.contains { $0.isNamed(name) }
             guard isNew else { throw error("the name \"\(name)\" stands twice") }
             guard scanner.take(UInt8(ascii: ":")) else { throw error("expected ':'") }
             members.append(.init(name, try value()))

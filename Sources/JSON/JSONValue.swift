@@ -12,6 +12,9 @@ public indirect enum JSONValue: Sendable, Equatable {
         public var name: String
         public var value: JSONValue
         public init(_ name: String, _ value: JSONValue) { (self.name, self.value) = (name, value) }
+
+        /// Most names differ in length already, and texts that differ are compared slowly.
+        @inlinable public func isNamed(_ name: String) -> Bool { self.name.utf8.count == name.utf8.count && self.name == name }
     }
 
     public static func integer(_ value: some BinaryInteger) -> JSONValue { .number(String(value)) }
@@ -48,7 +51,7 @@ extension JSONValue {
     public subscript(name: String) -> JSONValue? {
         get {
             guard case .object(let members) = self else { return nil }
-            return members.first { $0.name == name }?.value
+            return members.first { $0.isNamed(name) }?.value
         }
         set {
             var members: [Member] = []

@@ -11,7 +11,15 @@ public final class TopicReader {
     private let owner: ConsumerHandle
     private var handle: OpaquePointer { owner.pointer }
     private let queue: OpaquePointer
-    private var topics: [TopicPartition: OpaquePointer] = [:]
+    private let prefetch: (bytes: Int, messages: Int)
+    private var started: [Started] = []
+
+    private struct Started {
+        let at: TopicPartition
+        let topic: OpaquePointer
+        /// Since the fetcher was last made to look.
+        var read = (messages: 0, bytes: 0)
+    }
 
     /// `prefetchKilobytes`, `prefetchMessages`: fetched ahead, of each partition; librdkafka takes some 300 bytes more for each message.
     /// `group`: whose `committed` offsets are asked for.
@@ -19,6 +27,7 @@ public final class TopicReader {
         _ settings: KafkaSettings, prefetchKilobytes: Int = 16_384, prefetchMessages: Int = 100_000, group: String = "martlet-reader",
         onLoss: Loss = .readOn
     ) throws(KafkaError) {
+        prefetch = (prefetchKilobytes << 10, prefetchMessages)
         let configuration = try settings.makeConfiguration([
             ("enable.partition.eof", "true"), ("auto.offset.reset", onLoss == .tell ? "error" : "earliest"),
             ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)),
@@ -31,8 +40,8 @@ public final class TopicReader {
     }
 
     deinit {
-        for (at, topic) in topics { rd_kafka_consume_stop(topic, at.partition) }
-        for topic in topics.values { rd_kafka_topic_destroy(topic) }
+        for one in started { rd_kafka_consume_stop(one.topic, one.at.partition) }
+        for one in started { rd_kafka_topic_destroy(one.topic) }
         rd_kafka_queue_destroy(queue)
     }
 
@@ -48,12 +57,13 @@ public final class TopicReader {
             rd_kafka_topic_destroy(topic)
             throw KafkaError(rd_kafka_last_error(), "read \(at)")
         }
-        topics[at] = topic
+        started.append(Started(at: at, topic: topic))
     }
 
     /// Nothing more of this partition; what was fetched is dropped.
     public func stop(_ at: TopicPartition) {
-        guard let topic = topics.removeValue(forKey: at) else { return }
+        guard let place = started.firstIndex(where: { $0.at == at }) else { return }
+        let topic = started.remove(at: place).topic
         rd_kafka_consume_stop(topic, at.partition)
         rd_kafka_topic_destroy(topic)
     }
@@ -62,9 +72,26 @@ public final class TopicReader {
     public func next(waitMilliseconds: Int) -> (at: TopicPartition, event: PartitionEvent)? {
         var message: UnsafeMutablePointer<rd_kafka_message_t>?
         guard rd_kafka_consume_batch_queue(queue, Int32(waitMilliseconds), &message, 1) > 0, let message else { return nil }
-        let topic = message.pointee.rkt.map { String(cString: rd_kafka_topic_name($0)) } ?? ""
-        let at = TopicPartition(topic, message.pointee.partition)
-        return (at, PartitionEvent(consuming: message, of: owner))
+        let (topic, partition) = (message.pointee.rkt, message.pointee.partition)
+        let size = message.pointee.len + message.pointee.key_len
+        guard let place = started.firstIndex(where: { $0.at.partition == partition && $0.topic == topic }) else {
+            // Of a partition that was stopped meanwhile.
+            let at = TopicPartition(topic.map { String(cString: rd_kafka_topic_name($0)) } ?? "", partition)
+            return (at, PartitionEvent(consuming: message, of: owner))
+        }
+        let event = PartitionEvent(consuming: message, of: owner)
+        started[place].read.messages += 1
+        started[place].read.bytes += size
+        wakeFetcher(place)
+        return (started[place].at, event)
+    }
+
+    /// librdkafka 2.0 looks only once a second whether a full queue has room again; any request to the partition's leader makes it look at once.
+    private func wakeFetcher(_ place: Int) {
+        guard started[place].read.messages * 2 >= prefetch.messages || started[place].read.bytes * 2 >= prefetch.bytes else { return }
+        started[place].read = (0, 0)
+        var (low, high): (Int64, Int64) = (0, 0)
+        rd_kafka_query_watermark_offsets(handle, started[place].at.topic, started[place].at.partition, &low, &high, 200)
     }
 
     /// First and next offset of a partition. Blocks; waits for a leader that is being elected.
@@ -143,16 +170,9 @@ public final class TopicReader {
         try self.start(at, from: .offset(start))
         defer { stop(at) }
         var heard = SystemClock.monotonicMilliseconds()
-        var nextRequest = heard + 10
         while true {
             let now = SystemClock.monotonicMilliseconds()
             guard now - heard < Int64(stallMilliseconds) else { throw KafkaError(.timedOut, "reading \(at) stalled") }
-            if now >= nextRequest {
-                // librdkafka 2.0 looks only once a second whether a full queue has room again; any request to the leader wakes it.
-                _ = try? watermarks(at, timeoutMilliseconds: 1_000)
-                let asked = SystemClock.monotonicMilliseconds()
-                nextRequest = asked + max(10, (asked - now) * 4)
-            }
             guard let (from, event) = next(waitMilliseconds: 10), from == at else { continue }
             switch event {
             case .message(let message):

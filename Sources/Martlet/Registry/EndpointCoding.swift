@@ -96,7 +96,7 @@ extension Endpoint {
         createdMilliseconds = try fields.integer("createdMs", in: 0...Int64.max) ?? 0
         updatedMilliseconds = try fields.integer("updatedMs", in: 0...Int64.max) ?? 0
         version = Int(try fields.integer("version", in: 1...Int64.max) ?? 1)
-        unknown = members.filter { !Self.knownFields.contains($0.name) }
+        unknown = members.filter { member in !Self.knownFields.contains { member.isNamed($0) } }
     }
 
     public static func patterns(_ texts: [String]) throws(Invalid) -> [TypePattern] {
@@ -239,7 +239,7 @@ struct FieldReader {
     }
 
     private func value(_ name: String) -> JSONValue? {
-        guard let index = members.firstIndex(where: { $0.name == name }), !members[index].value.isNull else { return nil }
+        guard let index = members.firstIndex(where: { $0.isNamed(name) }), !members[index].value.isNull else { return nil }
         return members[index].value
     }
 

@@ -51,8 +51,9 @@ public struct Registry: Sendable {
     /// Moves the position over offsets that hold no record (transaction markers, compaction).
     public mutating func advance(to offset: Int64) { position = max(position, offset) }
 
+    /// `headers`: asked for only when the value can't be read.
     public mutating func apply(
-        offset: Int64, key: [UInt8]?, value: UnsafeRawBufferPointer?, headers: [(name: String, value: [UInt8])]
+        offset: Int64, key: [UInt8]?, value: UnsafeRawBufferPointer?, headers: @autoclosure () -> [(name: String, value: [UInt8])]
     ) -> Change {
         position = max(position, offset + 1)
         guard let key, let id = String(validating: key, as: UTF8.self), Identifiers.isName(id) else {
@@ -70,7 +71,7 @@ public struct Registry: Sendable {
             return .set(entry)
         } catch {
             if let old = entries[id], case .readable = old { return .unreadable(id: id, reason: "\(error)", now: old) }
-            let texts = Dictionary(headers.map { ($0.name, String(decoding: $0.value, as: UTF8.self)) }) { first, _ in first }
+            let texts = Dictionary(headers().map { ($0.name, String(decoding: $0.value, as: UTF8.self)) }) { first, _ in first }
             guard let tenant = texts["tenant"],
                 let types = try? Endpoint.patterns((texts["types"] ?? "").split(separator: ",").map(String.init))
             else {

@@ -1,0 +1,145 @@
+// The floor under the latency of an open loop: the same two hops through Kafka, and nothing else. Every record is published at its time, whatever
+// comes back, read and written again (idempotent, as it is), and read again; its latency counts from when it should have been published.
+//
+//   hops --brokers B --first TOPIC --second TOPIC --rate N --seconds N [--bytes N] [--partitions N]
+//
+// Prints {"p50_ms": ..., "p99_ms": ..., "p999_ms": ...}. The topics are empty and have that many partitions.
+#include <librdkafka/rdkafka.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *brokers, *first, *second;
+static long rate, seconds, partitions = 24, bytes = 1024;
+
+static void fail(const char *what) {
+    fprintf(stderr, "hops: %s\n", what);
+    exit(1);
+}
+
+static double now_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static rd_kafka_t *client(rd_kafka_type_t type, const char *pairs[][2]) {
+    char error[512];
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "bootstrap.servers", brokers, NULL, 0);
+    rd_kafka_conf_set(conf, "socket.nagle.disable", "true", NULL, 0);
+    for (int i = 0; pairs[i][0]; i++)
+        if (rd_kafka_conf_set(conf, pairs[i][0], pairs[i][1], error, sizeof error)) fail(error);
+    rd_kafka_t *made = rd_kafka_new(type, conf, error, sizeof error);
+    if (!made) fail(error);
+    return made;
+}
+
+static rd_kafka_t *producer(void) {
+    return client(RD_KAFKA_PRODUCER, (const char *[][2]){{"enable.idempotence", "true"}, {"linger.ms", "0"}, {NULL, NULL}});
+}
+
+static rd_kafka_t *consumer(const char *topic) {
+    rd_kafka_t *made = client(RD_KAFKA_CONSUMER, (const char *[][2]){{"group.id", "hops"}, {"enable.auto.commit", "false"}, {"fetch.wait.max.ms", "30"}, {NULL, NULL}});
+    rd_kafka_poll_set_consumer(made);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
+    for (int i = 0; i < partitions; i++) rd_kafka_topic_partition_list_add(list, topic, i)->offset = RD_KAFKA_OFFSET_BEGINNING;
+    rd_kafka_assign(made, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    return made;
+}
+
+static void produce(rd_kafka_t *to, const char *topic, long number, const void *value, size_t size) {
+    while (1) {
+        rd_kafka_resp_err_t error = rd_kafka_producev(to, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(number % partitions), RD_KAFKA_V_VALUE((void *)value, size),
+            RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+        rd_kafka_poll(to, error ? 10 : 0);
+        if (!error) return;
+        if (error != RD_KAFKA_RESP_ERR__QUEUE_FULL) fail(rd_kafka_err2str(error));
+    }
+}
+
+static rd_kafka_message_t *next(rd_kafka_t *from) {
+    for (int tries = 0; tries < 300; tries++) {
+        rd_kafka_message_t *m = rd_kafka_consumer_poll(from, 100);
+        if (!m) continue;
+        if (!m->err) return m;
+        rd_kafka_message_destroy(m);
+    }
+    fail("nothing comes any more");
+    return NULL;
+}
+
+static void *publish(void *_) {
+    (void)_;
+    rd_kafka_t *to = producer();
+    char *value = malloc(bytes);
+    memset(value, 'x', bytes);
+    // What is published before the clients know their brokers isn't counted below.
+    double start = now_seconds() + 1;
+    for (long n = 0; n < rate * seconds; n++) {
+        double due = start + (double)n / rate;
+        for (double left; (left = due - now_seconds()) > 0;) {
+            rd_kafka_poll(to, 0);
+            if (left > 0.0002) usleep((left - 0.0001) * 1e6);
+        }
+        memcpy(value, &due, sizeof due);
+        produce(to, first, n, value, bytes);
+    }
+    rd_kafka_flush(to, 10000);
+    return NULL;
+}
+
+static void *forward(void *_) {
+    (void)_;
+    rd_kafka_t *from = consumer(first), *to = producer();
+    for (long n = 0; n < rate * seconds; n++) {
+        rd_kafka_message_t *m = next(from);
+        produce(to, second, m->partition, m->payload, m->len);
+        rd_kafka_message_destroy(m);
+    }
+    rd_kafka_flush(to, 10000);
+    return NULL;
+}
+
+static int compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+int main(int count, char **words) {
+    for (int i = 1; i + 1 < count; i += 2) {
+        char *name = words[i], *value = words[i + 1];
+        if (!strcmp(name, "--brokers")) brokers = value;
+        else if (!strcmp(name, "--first")) first = value;
+        else if (!strcmp(name, "--second")) second = value;
+        else if (!strcmp(name, "--rate")) rate = atol(value);
+        else if (!strcmp(name, "--seconds")) seconds = atol(value);
+        else if (!strcmp(name, "--bytes")) bytes = atol(value);
+        else if (!strcmp(name, "--partitions")) partitions = atol(value);
+        else fail("unknown argument; see the top of hops.c");
+    }
+    if (!brokers || !first || !second || rate < 1 || seconds < 2 || bytes < 8 || partitions < 1) fail("arguments are missing; see the top of hops.c");
+    pthread_t threads[2];
+    rd_kafka_t *from = consumer(second);
+    pthread_create(&threads[0], NULL, forward, NULL);
+    pthread_create(&threads[1], NULL, publish, NULL);
+    long all = rate * seconds, taken = 0;
+    double *took = malloc(all * sizeof *took), begun = 0;
+    for (long n = 0; n < all; n++) {
+        rd_kafka_message_t *m = next(from);
+        double due;
+        memcpy(&due, m->payload, sizeof due);
+        rd_kafka_message_destroy(m);
+        if (!begun) begun = due;
+        if (due > begun + 1) took[taken++] = now_seconds() - due;
+    }
+    qsort(took, taken, sizeof *took, compare);
+    printf("{\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"p999_ms\": %.3f}\n", took[taken / 2] * 1e3, took[taken * 99 / 100] * 1e3, took[taken * 999 / 1000] * 1e3);
+    // The clients' ends aren't waited for.
+    fflush(stdout);
+    _exit(0);
+}
