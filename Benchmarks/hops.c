@@ -2,6 +2,7 @@
 // comes back, read and written again (idempotent, as it is), and read again; its latency counts from when it should have been published.
 //
 //   hops --brokers B --first TOPIC --second TOPIC --rate N --seconds N [--bytes N] [--partitions N]
+//        The first five seconds aren't counted: clients ask for ids and leaders then.
 //
 // Prints {"p50_ms": ..., "p99_ms": ..., "p999_ms": ...}. The topics are empty and have that many partitions.
 #include <librdkafka/rdkafka.h>
@@ -11,6 +12,8 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#define WARMING_SECONDS 5
 
 static const char *brokers, *first, *second;
 static long rate, seconds, partitions = 24, bytes = 1024;
@@ -78,7 +81,6 @@ static void *publish(void *_) {
     rd_kafka_t *to = producer();
     char *value = malloc(bytes);
     memset(value, 'x', bytes);
-    // What is published before the clients know their brokers isn't counted below.
     double start = now_seconds() + 1;
     for (long n = 0; n < rate * seconds; n++) {
         double due = start + (double)n / rate;
@@ -122,7 +124,7 @@ int main(int count, char **words) {
         else if (!strcmp(name, "--partitions")) partitions = atol(value);
         else fail("unknown argument; see the top of hops.c");
     }
-    if (!brokers || !first || !second || rate < 1 || seconds < 2 || bytes < 8 || partitions < 1) fail("arguments are missing; see the top of hops.c");
+    if (!brokers || !first || !second || rate < 1 || seconds <= WARMING_SECONDS || bytes < 8 || partitions < 1) fail("arguments are missing; see the top of hops.c");
     pthread_t threads[2];
     rd_kafka_t *from = consumer(second);
     pthread_create(&threads[0], NULL, forward, NULL);
@@ -135,7 +137,7 @@ int main(int count, char **words) {
         memcpy(&due, m->payload, sizeof due);
         rd_kafka_message_destroy(m);
         if (!begun) begun = due;
-        if (due > begun + 1) took[taken++] = now_seconds() - due;
+        if (due > begun + WARMING_SECONDS) took[taken++] = now_seconds() - due;
     }
     qsort(took, taken, sizeof *took, compare);
     printf("{\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"p999_ms\": %.3f}\n", took[taken / 2] * 1e3, took[taken * 99 / 100] * 1e3, took[taken * 999 / 1000] * 1e3);
