@@ -53,9 +53,13 @@ class Kafka:
     def __enter__(self):
         if self.given:
             return self.given
-        options = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1"} if self.quick else {}
-        return subprocess.run(["scripts/kafka", "start", "--port", "29592", "--dir", self.directory], check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                              env={**os.environ, **options}).stdout.strip()
+        environment = dict(os.environ)
+        if self.quick:
+            environment["JAVA_TOOL_OPTIONS"] = environment.get("JAVA_TOOL_OPTIONS", "") + " -XX:TieredStopAtLevel=1"
+        done = subprocess.run(["scripts/kafka", "start", "--port", "29592", "--dir", self.directory], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+        if done.returncode:
+            raise SystemExit(f"bench: no Kafka: {done.stderr[-2000:]}")
+        return done.stdout.strip()
 
     def __exit__(self, *_):
         if not self.given:
@@ -124,8 +128,8 @@ http {{
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         made = re.search(r"(\d+) connections in \d+ real", done.stdout)
-        if not made:
-            raise SystemExit("bench: openssl s_time failed")
+        if not made or resumed != ("rrrr" in done.stdout):
+            raise SystemExit("bench: openssl s_time failed, or resumed no session")
         return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / int(made.group(1)) * 1e6
 
     def received(self):
@@ -251,7 +255,7 @@ class Worker(Stopping):
 
     def measure(self, count, name="martlet_deliveries_total", label='outcome="delivered"', seconds=300, from_share=0.05):
         """CPU in microseconds, and how many a second, from the first few to the last of `count`; the most memory seen."""
-        end, first, memory, start = time.time() + seconds, None, 0, (0.0, self.usage()[0], time.time())
+        end, first, memory, start = time.time() + seconds, None, 0, (self.metric(name, label), self.usage()[0], time.time())
         while True:
             done = self.metric(name, label)
             cpu, rss = self.usage()

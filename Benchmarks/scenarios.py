@@ -1,5 +1,5 @@
 """The scenarios of the table, each beside its reference in the same run. A figure is (value, reference, target): `target` is what the
-ratio, or the value where there is no reference, should be."""
+ratio, or the value where there is no reference, should be; with a fourth element the value in any case."""
 import os, statistics, time
 from neighbours import message_id, percentile
 from harness import Nginx, SlowReceiver

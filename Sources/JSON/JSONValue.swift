@@ -56,7 +56,7 @@ extension JSONValue {
         set {
             var members: [Member] = []
             if case .object(let present) = self { members = present }
-            if let index = members.firstIndex(where: { $0.name == name }) {
+            if let index = members.firstIndex(where: { $0.isNamed(name) }) {
                 if let newValue { members[index].value = newValue } else { members.remove(at: index) }
             } else if let newValue {
                 members.append(Member(name, newValue))

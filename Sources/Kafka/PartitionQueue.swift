@@ -63,7 +63,8 @@ struct Prefetch {
     /// Of values and keys; nothing else is counted.
     let kilobytes: Int
     var bytes: Int { kilobytes << 10 }
-    /// A message takes a kilobyte besides: its headers, and what is noted of it. Small ones take twice as much as `kilobytes` at most.
+    /// A message takes a kilobyte besides: its headers, and what is noted of it. Small ones don't take a multiple of `kilobytes` (but for what
+    /// the last fetch brings).
     var messages: Int { kilobytes }
 }
 

@@ -11,23 +11,19 @@ public final class TopicReader {
     private let owner: ConsumerHandle
     private var handle: OpaquePointer { owner.pointer }
     private let queue: OpaquePointer
-    private let prefetch: (bytes: Int, messages: Int)
-    private var started: [Started] = []
+    private var topics: [TopicPartition: OpaquePointer] = [:]
+    private let prefetch: (messages: Int, bytes: Int)
+    /// Since the fetcher was last made to look.
+    private var read = (messages: 0, bytes: 0)
+    private var waker: FetchWaker?
 
-    private struct Started {
-        let at: TopicPartition
-        let topic: OpaquePointer
-        /// Since the fetcher was last made to look.
-        var read = (messages: 0, bytes: 0)
-    }
-
-    /// `prefetchKilobytes`, `prefetchMessages`: fetched ahead, of each partition; librdkafka takes some 300 bytes more for each message.
+    /// `prefetchKilobytes`, `prefetchMessages`: fetched ahead, of all partitions together; librdkafka takes some 300 bytes more for each message.
     /// `group`: whose `committed` offsets are asked for.
     public init(
         _ settings: KafkaSettings, prefetchKilobytes: Int = 16_384, prefetchMessages: Int = 100_000, group: String = "martlet-reader",
         onLoss: Loss = .readOn
     ) throws(KafkaError) {
-        prefetch = (prefetchKilobytes << 10, prefetchMessages)
+        prefetch = (prefetchMessages, prefetchKilobytes << 10)
         let configuration = try settings.makeConfiguration([
             ("enable.partition.eof", "true"), ("auto.offset.reset", onLoss == .tell ? "error" : "earliest"),
             ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)),
@@ -40,8 +36,9 @@ public final class TopicReader {
     }
 
     deinit {
-        for one in started { rd_kafka_consume_stop(one.topic, one.at.partition) }
-        for one in started { rd_kafka_topic_destroy(one.topic) }
+        waker?.stop()
+        for (at, topic) in topics { rd_kafka_consume_stop(topic, at.partition) }
+        for topic in topics.values { rd_kafka_topic_destroy(topic) }
         rd_kafka_queue_destroy(queue)
     }
 
@@ -57,13 +54,12 @@ public final class TopicReader {
             rd_kafka_topic_destroy(topic)
             throw KafkaError(rd_kafka_last_error(), "read \(at)")
         }
-        started.append(Started(at: at, topic: topic))
+        topics[at] = topic
     }
 
     /// Nothing more of this partition; what was fetched is dropped.
     public func stop(_ at: TopicPartition) {
-        guard let place = started.firstIndex(where: { $0.at == at }) else { return }
-        let topic = started.remove(at: place).topic
+        guard let topic = topics.removeValue(forKey: at) else { return }
         rd_kafka_consume_stop(topic, at.partition)
         rd_kafka_topic_destroy(topic)
     }
@@ -72,26 +68,20 @@ public final class TopicReader {
     public func next(waitMilliseconds: Int) -> (at: TopicPartition, event: PartitionEvent)? {
         var message: UnsafeMutablePointer<rd_kafka_message_t>?
         guard rd_kafka_consume_batch_queue(queue, Int32(waitMilliseconds), &message, 1) > 0, let message else { return nil }
-        let (topic, partition) = (message.pointee.rkt, message.pointee.partition)
-        let size = message.pointee.len + message.pointee.key_len
-        guard let place = started.firstIndex(where: { $0.at.partition == partition && $0.topic == topic }) else {
-            // Of a partition that was stopped meanwhile.
-            let at = TopicPartition(topic.map { String(cString: rd_kafka_topic_name($0)) } ?? "", partition)
-            return (at, PartitionEvent(consuming: message, of: owner))
-        }
-        let event = PartitionEvent(consuming: message, of: owner)
-        started[place].read.messages += 1
-        started[place].read.bytes += size
-        wakeFetcher(place)
-        return (started[place].at, event)
+        let topic = message.pointee.rkt.map { String(cString: rd_kafka_topic_name($0)) } ?? ""
+        let at = TopicPartition(topic, message.pointee.partition)
+        read.messages += 1
+        read.bytes += message.pointee.len + message.pointee.key_len
+        // Half of what was fetched ahead may be gone.
+        if read.messages * 2 >= prefetch.messages || read.bytes * 2 >= prefetch.bytes { wakeFetcher() }
+        return (at, PartitionEvent(consuming: message, of: owner))
     }
 
-    /// librdkafka 2.0 looks only once a second whether a full queue has room again; any request to the partition's leader makes it look at once.
-    private func wakeFetcher(_ place: Int) {
-        guard started[place].read.messages * 2 >= prefetch.messages || started[place].read.bytes * 2 >= prefetch.bytes else { return }
-        started[place].read = (0, 0)
-        var (low, high): (Int64, Int64) = (0, 0)
-        rd_kafka_query_watermark_offsets(handle, started[place].at.topic, started[place].at.partition, &low, &high, 200)
+    private func wakeFetcher() {
+        read = (0, 0)
+        let waker = waker ?? FetchWaker(owner)
+        self.waker = waker
+        for at in topics.keys { waker.wake(at) }
     }
 
     /// First and next offset of a partition. Blocks; waits for a leader that is being elected.
@@ -173,7 +163,12 @@ public final class TopicReader {
         while true {
             let now = SystemClock.monotonicMilliseconds()
             guard now - heard < Int64(stallMilliseconds) else { throw KafkaError(.timedOut, "reading \(at) stalled") }
-            guard let (from, event) = next(waitMilliseconds: 10), from == at else { continue }
+            guard let (from, event) = next(waitMilliseconds: 10) else {
+                // The queue may have been filled by what isn't counted: other partitions' records, markers of transactions.
+                wakeFetcher()
+                continue
+            }
+            guard from == at else { continue }
             switch event {
             case .message(let message):
                 heard = now

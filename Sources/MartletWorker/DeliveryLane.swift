@@ -37,7 +37,9 @@ final class DeliveryLane {
     private let inbox: Inbox<Message>
     private let loop = EventLoop()
     let member: GroupMember
+    /// Of all but attempt records.
     let producer: Producer
+    let attemptLog: Producer
     let transport: DeliveryTransport
     var core: LaneStateMachine
     /// Names of the topics in the order of the core's stream ids.
@@ -96,10 +98,14 @@ final class DeliveryLane {
         options.prefetchKilobytes = configuration.prefetchKilobytes(topicsPerPartition: laneTopics.count + 1)
         member = try GroupMember(configuration.kafka, options)
         var producing = Producer.Options()
-        // Nobody waits for attempt records, and what moves to a retry topic waits for seconds there. librdkafka sends a request for each
-        // partition's batch, which costs both sides more than a record.
-        producing.lingerMilliseconds = 50
+        // What moves to a retry topic waits for seconds there.
+        producing.lingerMilliseconds = 10
         producer = try Producer(configuration.kafka, producing)
+        // Nobody waits for attempt records, and they go to all partitions: librdkafka sends a request for each partition's batch, which costs
+        // both sides more than a record.
+        producing.lingerMilliseconds = 100
+        producing.bufferKilobytes = 16_384
+        attemptLog = try Producer(configuration.kafka, producing)
         addresses = configuration.urlRules.addresses
         var transportConfiguration = TransportConfiguration(addresses: addresses)
         transportConfiguration.inFlightLimit = settings.inFlightLimit
@@ -167,6 +173,7 @@ final class DeliveryLane {
         transport.advance(nowMicroseconds: micros)
         transport.drain { attemptEnded($0) }
         producer.drainReports { report($0) }
+        attemptLog.drainReports { attemptLogged($0) }
         execute()
         // Reading may ask the brokers something, and what has been started must not wait for that.
         transport.flush()
@@ -201,7 +208,7 @@ final class DeliveryLane {
         metrics.breakersOpen.set(breakers.open)
         metrics.breakersHalfOpen.set(breakers.halfOpen)
         metrics.disabledEndpoints.set(breakers.disabled)
-        metrics.producerRebuilds.set(producer.rebuilds)
+        metrics.producerRebuilds.set(producer.rebuilds + attemptLog.rebuilds)
         var lags: [TopicPartition: Int64] = [:]
         for stream in core.ownedStreams {
             let at = TopicPartition(laneTopics[stream.topic], stream.partition)
@@ -435,6 +442,7 @@ final class DeliveryLane {
         core.publishHealthAgain()
         execute()
         _ = producer.flush(milliseconds: 1_000) { report($0) }
+        _ = attemptLog.flush(milliseconds: 1_000) { attemptLogged($0) }
         let isCommitted = member.leave(
             mustAnswer: revoking != nil || pendingAssignment != nil, isLost: revoking?.isLost ?? false, log
         ) { [self] in offsets(core.commits(of: core.ownedStreams, onlyChanged: false)) }

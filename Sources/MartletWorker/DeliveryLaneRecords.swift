@@ -8,21 +8,15 @@ internal import Metrics
 
 // Records in, requests and records out: the lane's commands carried out.
 extension DeliveryLane {
-    /// Tokens of reports that belong to no record: generations start at 1.
-    private enum Side {
-        static let attemptLog = RecordToken(slot: 0, generation: 0)
-        /// Operational events and health: generation 0, numbered from slot 1.
-        static let firstNumbered: UInt32 = 1
-    }
-
     /// What is written beside deliveries, and written again when the brokers don't take it.
     enum SideRecord {
         case event(OperationalEvent)
         case health(endpointID: String)
     }
 
+    /// Of generation 0: those of records start at 1.
     private func nextSideToken() -> RecordToken {
-        sideNumber = max(Side.firstNumbered, sideNumber &+ 1)
+        sideNumber &+= 1
         return RecordToken(slot: sideNumber, generation: 0)
     }
 
@@ -126,6 +120,12 @@ extension DeliveryLane {
         core.attemptEnded(token, outcome, signal)
     }
 
+    func attemptLogged(_ report: Producer.Report) {
+        guard let error = report.error else { return }
+        metrics.attemptLogFailures.add()
+        log.debug("attempt record not written", ["error": .string("\(error)")])
+    }
+
     private func logAttempt(_ token: RecordToken, _ attempt: Int, _ verdict: AttemptVerdict) {
         guard let item = items[Int(token.slot)], item.token == token, let result = item.lastResult else { return }
         // The lane may be done with the record by now.
@@ -136,7 +136,7 @@ extension DeliveryLane {
         record.append(to: &attemptRecord)
         let outgoing = OutgoingRecord(
             topic: attemptsTopic, key: item.startedAt?.key ?? Array(item.headers.endpointID.utf8), value: nil)
-        let queued = attemptRecord.withUnsafeBytes { producer.produce(outgoing, value: $0, token: Side.attemptLog.bits) }
+        let queued = attemptRecord.withUnsafeBytes { attemptLog.produce(outgoing, value: $0, token: 0) }
         if queued != .queued { metrics.attemptLogFailures.add() }
     }
 
@@ -255,7 +255,7 @@ extension DeliveryLane {
         case .health(let endpointID):
             log.warning("health record not written; trying again", ["endpoint": .string(endpointID), "error": .string("\(error)")])
             core.healthNotWritten(endpointID)
-        case nil: metrics.attemptLogFailures.add()
+        case nil: break
         }
     }
 }

@@ -48,8 +48,9 @@ final class RawServer: Sendable {
             let number = connections.add(1, ordering: .relaxed).oldValue
             var buffer = [UInt8](repeating: 0, count: 65_536)
             var head: [UInt8] = []
-            // The end of a request's head, or the first bytes of TLS.
-            while !head.contains(subsequence: [13, 10, 13, 10]), head.first != 22 {
+            // A whole request, or the first bytes of TLS: closing before the body has been read would reset the connection, and the answer
+            // might be lost with it.
+            while !Self.isWhole(head), head.first != 22 {
                 let count = read(peer, &buffer, buffer.count)
                 guard count > 0 else { break }
                 head += buffer[0..<count]
@@ -82,16 +83,16 @@ final class RawServer: Sendable {
         for peer in open { close(peer) }
     }
 
+    private static func isWhole(_ request: [UInt8]) -> Bool {
+        let text = String(decoding: request, as: UTF8.self)
+        guard let end = text.range(of: "\r\n\r\n") else { return false }
+        guard let name = text.range(of: "content-length: ", options: .caseInsensitive) else { return true }
+        return text[end.upperBound...].utf8.count >= Int(text[name.upperBound...].prefix { $0.isNumber }) ?? 0
+    }
+
     func stop() {
         shutdown(listener, Int32(SHUT_RDWR))
         close(listener)
         thread.withLock { $0 }?.join()
-    }
-}
-
-extension Array where Element: Equatable {
-    func contains(subsequence: [Element]) -> Bool {
-        count >= subsequence.count
-            && (0...(count - subsequence.count)).contains { Array(self[$0..<($0 + subsequence.count)]) == subsequence }
     }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import HTTPDelivery
 import Kafka
 import Martlet
 import Testing
@@ -37,7 +38,9 @@ import Testing
     }
     @Test func aNewerLetterIsNotRemoved() async throws { try await Scenarios.aNewerLetterIsNotRemoved(nil) }
     @Test func accessTokensAreAskedForOnce() async throws { try await Scenarios.accessTokensAreAskedForOnce(nil) }
-    @Test func aTokenHostIsRefusedAtTheConnection() async throws { try await Scenarios.aTokenHostIsRefusedAtTheConnection(nil) }
+    @Test(arguments: TransportKind.allCases) func aTokenHostIsRefusedAtTheConnection(_ transport: TransportKind) async throws {
+        try await Scenarios.aTokenHostIsRefusedAtTheConnection(nil, transport)
+    }
     @Test func aWrongClockHidesNoEvents() async throws { try await Scenarios.aWrongClockHidesNoEvents(nil) }
 }
 

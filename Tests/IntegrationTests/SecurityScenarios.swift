@@ -87,9 +87,9 @@ extension Scenarios {
         }
     }
 
-    /// The registration knew nothing against a token host's name, or didn't look: at the connection its address is refused, nothing is dialled,
-    /// and nothing goes out without a token.
-    static func aTokenHostIsRefusedAtTheConnection(_ brokers: String?) async throws {
+    /// The registration knew nothing against a token host's name, or didn't look: at the connection its address is refused, nothing is asked
+    /// there, and nothing goes out without a token.
+    static func aTokenHostIsRefusedAtTheConnection(_ brokers: String?, _ transport: TransportKind) async throws {
         let asked = Atomic(0)
         let tokens = try HTTPServer(.init(port: 0)) { _ in
             asked.add(1, ordering: .relaxed)
@@ -108,7 +108,10 @@ extension Scenarios {
                 }
             }
             try world.register([endpoint("open", "open.made"), endpoint("closed", "closed.made")])
-            try world.start { $0.nameServers = "127.0.0.1:\(dns.port)" }
+            try world.start {
+                $0.nameServers = "127.0.0.1:\(dns.port)"
+                $0.transport = transport
+            }
             try world.publish([World.event("e", type: "closed.made")])
             try world.wait("it died") { try world.letters().count == 1 }
             let letter = try world.letters()[0]
