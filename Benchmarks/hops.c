@@ -5,12 +5,9 @@
 //        The first five seconds aren't counted: clients ask for ids and leaders then.
 //
 // Prints {"p50_ms": ..., "p99_ms": ..., "p999_ms": ...}. The topics are empty and have that many partitions.
-#include <librdkafka/rdkafka.h>
+#include "common.h"
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define WARMING_SECONDS 5
@@ -18,35 +15,12 @@
 static const char *brokers, *first, *second;
 static long rate, seconds, partitions = 24, bytes = 1024;
 
-static void fail(const char *what) {
-    fprintf(stderr, "hops: %s\n", what);
-    exit(1);
-}
-
-static double now_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static rd_kafka_t *client(rd_kafka_type_t type, const char *pairs[][2]) {
-    char error[512];
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    rd_kafka_conf_set(conf, "bootstrap.servers", brokers, NULL, 0);
-    rd_kafka_conf_set(conf, "socket.nagle.disable", "true", NULL, 0);
-    for (int i = 0; pairs[i][0]; i++)
-        if (rd_kafka_conf_set(conf, pairs[i][0], pairs[i][1], error, sizeof error)) fail(error);
-    rd_kafka_t *made = rd_kafka_new(type, conf, error, sizeof error);
-    if (!made) fail(error);
-    return made;
-}
-
 static rd_kafka_t *producer(void) {
-    return client(RD_KAFKA_PRODUCER, (const char *[][2]){{"enable.idempotence", "true"}, {"linger.ms", "0"}, {NULL, NULL}});
+    return client(RD_KAFKA_PRODUCER, brokers, 0, (const char *[][2]){{"enable.idempotence", "true"}, {"linger.ms", "0"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
 }
 
 static rd_kafka_t *consumer(const char *topic) {
-    rd_kafka_t *made = client(RD_KAFKA_CONSUMER, (const char *[][2]){{"group.id", "hops"}, {"enable.auto.commit", "false"}, {"fetch.wait.max.ms", "30"}, {NULL, NULL}});
+    rd_kafka_t *made = client(RD_KAFKA_CONSUMER, brokers, 0, (const char *[][2]){{"group.id", "hops"}, {"enable.auto.commit", "false"}, {"fetch.wait.max.ms", "30"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
     rd_kafka_poll_set_consumer(made);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
     for (int i = 0; i < partitions; i++) rd_kafka_topic_partition_list_add(list, topic, i)->offset = RD_KAFKA_OFFSET_BEGINNING;

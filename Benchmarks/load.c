@@ -5,17 +5,10 @@
 //   load events --brokers B --topic T --types N --count N [--bytes N] [--rate N] [--first N]
 //        events e0, e1, ... of the types kind0.made, kind1.made, ...; with --rate an open loop: each at its time, whatever comes back.
 //        Prints the Unix time, in seconds, that the first one was due at.
-#include <librdkafka/rdkafka.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "common.h"
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-static void fail(const char *what) {
-    fprintf(stderr, "load: %s\n", what);
-    exit(1);
-}
 static double wall(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);

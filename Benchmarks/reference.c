@@ -6,45 +6,31 @@
 //   reference --curl --count N --port P [--connections N] [--bytes N]      a bare libcurl loop instead, without Kafka
 //
 // Prints one line of JSON: deliveries, seconds from the first to the last, CPU in microseconds per delivery, resident memory.
-#define _GNU_SOURCE
+#include "common.h"
 #include <arpa/inet.h>
 #include <curl/curl.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <librdkafka/rdkafka.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/sha.h>
 #include <openssl/ssl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char *brokers, *topic, *attempts_topic, *ca;
 static int partitions = 24, port, connection_count = 64, use_curl, body_bytes = 1024;
 static long wanted;
 
-static double now_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
-}
 static double cpu_seconds(void) {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
     return u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
-}
-static void fail(const char *what) {
-    fprintf(stderr, "reference: %s\n", what);
-    exit(1);
 }
 /// `ended`: when the last delivery was done.
 static void report(double started, double ended, double cpu) {
@@ -187,23 +173,11 @@ static void deliver(struct connection *c, rd_kafka_message_t *m) {
 
 // ---- with Kafka
 
-static rd_kafka_t *client(rd_kafka_type_t type, const char *pairs[][2]) {
-    char error[512];
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    rd_kafka_conf_set(conf, "bootstrap.servers", brokers, NULL, 0);
-    for (int i = 0; pairs[i][0]; i++)
-        if (rd_kafka_conf_set(conf, pairs[i][0], pairs[i][1], error, sizeof error)) fail(error);
-    if (type == RD_KAFKA_PRODUCER) rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
-    rd_kafka_t *made = rd_kafka_new(type, conf, error, sizeof error);
-    if (!made) fail(error);
-    return made;
-}
-
 static void worker(void) {
-    rd_kafka_t *consumer = client(RD_KAFKA_CONSUMER, (const char *[][2]){
+    rd_kafka_t *consumer = client(RD_KAFKA_CONSUMER, brokers, 0, (const char *[][2]){
         {"group.id", "reference"}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "earliest"}, {"queued.min.messages", "100000"},
         {"fetch.wait.max.ms", "100"}, {"check.crcs", "false"}, {NULL, NULL}});
-    rd_kafka_t *producer = client(RD_KAFKA_PRODUCER, (const char *[][2]){
+    rd_kafka_t *producer = client(RD_KAFKA_PRODUCER, brokers, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR, (const char *[][2]){
         {"enable.idempotence", "true"}, {"linger.ms", "100"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "1000000"}, {NULL, NULL}});
     rd_kafka_queue_t *reports = rd_kafka_queue_get_main(producer), *queue = rd_kafka_queue_get_consumer(consumer);
     rd_kafka_poll_set_consumer(consumer);

@@ -6,6 +6,8 @@ public struct JSONScanner {
 
     private let bytes: UnsafeBufferPointer<UInt8>
     public private(set) var position = 0
+    /// The last string has escapes.
+    private(set) var hasEscapes = false
     private var depth = 0
 
     public init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes.bindMemory(to: UInt8.self) }
@@ -121,6 +123,7 @@ public struct JSONScanner {
     /// Skips a string at the opening quote; checks escapes and UTF-8.
     public mutating func skipString() -> Bool {
         position += 1
+        hasEscapes = false
         while position < bytes.count {
             skipPlain()
             guard position < bytes.count else { return false }
@@ -156,6 +159,7 @@ public struct JSONScanner {
     private static func zero(_ eight: UInt64) -> UInt64 { (eight &- each(0x01)) & ~eight }
 
     private mutating func skipEscape() -> Bool {
+        hasEscapes = true
         guard position + 1 < bytes.count else { return false }
         switch bytes[position + 1] {
         case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"), UInt8(ascii: "b"), UInt8(ascii: "f"), UInt8(ascii: "n"),

@@ -1,16 +1,14 @@
 /// A string of a document, as it stands between its quotes; it has been checked. Valid as long as the document's bytes.
 public struct JSONText {
-    private let raw: UnsafeRawBufferPointer
-    /// No escapes: what stands there is the text.
-    private let isPlain: Bool
+    let raw: UnsafeRawBufferPointer
+    /// Without them what stands there is the text.
+    let hasEscapes: Bool
 
-    init(_ raw: UnsafeRawBufferPointer) { (self.raw, isPlain) = (raw, !raw.contains(UInt8(ascii: "\\"))) }
-
-    public var text: String { isPlain ? String(decoding: raw, as: UTF8.self) : unescaped }
+    public var text: String { hasEscapes ? unescaped : String(decoding: raw, as: UTF8.self) }
 
     /// The text's bytes, for that long.
     public func withUTF8<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
-        isPlain ? body(raw) : Array(unescaped.utf8).withUnsafeBytes(body)
+        hasEscapes ? Array(unescaped.utf8).withUnsafeBytes(body) : body(raw)
     }
 
     /// A lone surrogate becomes U+FFFD.
@@ -57,6 +55,6 @@ extension JSONScanner {
     public mutating func takeString() -> JSONText? {
         let start = position + 1
         guard skipString() else { return nil }
-        return JSONText(slice(start..<(position - 1)))
+        return JSONText(raw: slice(start..<(position - 1)), hasEscapes: hasEscapes)
     }
 }

@@ -44,7 +44,7 @@ public final class GroupConsumer {
             ("session.timeout.ms", String(options.sessionTimeoutMilliseconds)), ("heartbeat.interval.ms", "3000"),
             ("max.poll.interval.ms", String(max(options.maxPollIntervalMilliseconds, options.sessionTimeoutMilliseconds))),
             ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)), ("queued.min.messages", String(prefetch.messages)),
-            ("queued.max.messages.kbytes", String(options.prefetchKilobytes)),
+            ("queued.max.messages.kbytes", String(prefetch.kilobytes)),
             ("max.partition.fetch.bytes", String(min(1 << 20, options.prefetchKilobytes << 9))),
             ("topic.metadata.refresh.interval.ms", "30000"),
         ]

@@ -15,10 +15,8 @@ public final class PartitionQueue {
     public let at: TopicPartition
     private let owner: ConsumerHandle
     private let queue: OpaquePointer
-    private let prefetch: Prefetch
+    private var prefetch: Prefetch
     private let waker: FetchWaker
-    /// Since the fetcher was last made to look.
-    private var read = (messages: 0, bytes: 0)
     private static let batchLimit = 64
     private let batch: UnsafeMutablePointer<UnsafeMutablePointer<rd_kafka_message_t>?>
 
@@ -43,29 +41,15 @@ public final class PartitionQueue {
     public func read(limit: Int, _ body: (PartitionEvent) -> Void) -> Int {
         let count = rd_kafka_consume_batch_queue(queue, 0, batch, min(limit, Self.batchLimit))
         guard count > 0 else { return 0 }
+        var bytes = 0
         for index in 0..<count {
             guard let message = batch[index] else { continue }
-            read.bytes += message.pointee.len + message.pointee.key_len
+            bytes += message.pointee.len + message.pointee.key_len
             body(PartitionEvent(consuming: message, of: owner))
         }
-        read.messages += count
-        // Half of it may be free: time to fetch again.
-        if read.bytes * 2 >= prefetch.bytes || read.messages * 2 >= prefetch.messages {
-            read = (0, 0)
-            waker.wake(at)
-        }
+        if prefetch.isHalfRead(messages: count, bytes: bytes) { waker.wake(at) }
         return count
     }
-}
-
-/// What librdkafka may hold of a partition before it is read: it fetches while both are below their bounds.
-struct Prefetch {
-    /// Of values and keys; nothing else is counted.
-    let kilobytes: Int
-    var bytes: Int { kilobytes << 10 }
-    /// A message takes a kilobyte besides: its headers, and what is noted of it. Small ones don't take a multiple of `kilobytes` (but for what
-    /// the last fetch brings).
-    var messages: Int { kilobytes }
 }
 
 extension PartitionEvent {

@@ -12,9 +12,7 @@ public final class TopicReader {
     private var handle: OpaquePointer { owner.pointer }
     private let queue: OpaquePointer
     private var topics: [TopicPartition: OpaquePointer] = [:]
-    private let prefetch: (messages: Int, bytes: Int)
-    /// Since the fetcher was last made to look.
-    private var read = (messages: 0, bytes: 0)
+    private var prefetch: Prefetch
     private var waker: FetchWaker?
 
     /// `prefetchKilobytes`, `prefetchMessages`: fetched ahead, of all partitions together; librdkafka takes some 300 bytes more for each message.
@@ -23,7 +21,7 @@ public final class TopicReader {
         _ settings: KafkaSettings, prefetchKilobytes: Int = 16_384, prefetchMessages: Int = 100_000, group: String = "martlet-reader",
         onLoss: Loss = .readOn
     ) throws(KafkaError) {
-        prefetch = (prefetchMessages, prefetchKilobytes << 10)
+        prefetch = Prefetch(kilobytes: prefetchKilobytes, messages: prefetchMessages)
         let configuration = try settings.makeConfiguration([
             ("enable.partition.eof", "true"), ("auto.offset.reset", onLoss == .tell ? "error" : "earliest"),
             ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)),
@@ -70,15 +68,11 @@ public final class TopicReader {
         guard rd_kafka_consume_batch_queue(queue, Int32(waitMilliseconds), &message, 1) > 0, let message else { return nil }
         let topic = message.pointee.rkt.map { String(cString: rd_kafka_topic_name($0)) } ?? ""
         let at = TopicPartition(topic, message.pointee.partition)
-        read.messages += 1
-        read.bytes += message.pointee.len + message.pointee.key_len
-        // Half of what was fetched ahead may be gone.
-        if read.messages * 2 >= prefetch.messages || read.bytes * 2 >= prefetch.bytes { wakeFetcher() }
+        if prefetch.isHalfRead(messages: 1, bytes: message.pointee.len + message.pointee.key_len) { wakeFetcher() }
         return (at, PartitionEvent(consuming: message, of: owner))
     }
 
     private func wakeFetcher() {
-        read = (0, 0)
         let waker = waker ?? FetchWaker(owner)
         self.waker = waker
         for at in topics.keys { waker.wake(at) }

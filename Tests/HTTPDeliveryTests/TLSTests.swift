@@ -85,6 +85,18 @@ final class TLSServers {
         #expect(results[2].error?.kind == .tls)
     }
 
+    /// The bundle is read once: it is gone by the time of the next handshake, which another server asks for.
+    @Test(arguments: Kind.allCases) func theBundleIsReadOnce(_ kind: Kind) throws {
+        let servers = try TLSServers()
+        defer { servers.stop() }
+        let bundle = servers.file("trusted.pem")
+        let results = try TransportConformanceTests.send(
+            kind, [servers.url("good", "/close"), servers.url("tls-1.2", "/close")], sequential: true, bundle: bundle,
+            between: { _, finished in if finished == 1 { try? FileManager.default.removeItem(atPath: bundle) } })
+        #expect(!FileManager.default.fileExists(atPath: bundle))
+        #expect(results.map(\.status) == [200, 200], "\(results)")
+    }
+
     @Test(arguments: Kind.allCases) func clientCertificates(_ kind: Kind) throws {
         let servers = try TLSServers()
         defer { servers.stop() }

@@ -44,8 +44,7 @@ extension Scenarios {
             #expect(world.stopWorker() == 0)
             #expect(world.requests.count == 5)
             let letters = try world.letters()
-            #expect(
-                letters.allSatisfy { $0.reason == "parked" })
+            #expect(letters.allSatisfy { $0.reason == "parked" })
             // Whoever is called at night reads there which key is missing, and for whom.
             let lines = said.withLock { $0 }.split(separator: "\n").filter { $0.contains("'k1'") && $0.contains("ep_sealed") }
             #expect(!lines.isEmpty, "\(said.withLock { $0 })")

@@ -7,7 +7,7 @@ private enum Attribute: Int, CaseIterable {
     case data, dataBase64
 
     /// In the JSON event format.
-    private var member: StaticString {
+    var member: StaticString {
         switch self {
         case .specVersion: "specversion"
         case .id: "id"
@@ -53,11 +53,11 @@ extension Event {
         if let poison = found.poison { throw poison }
         if let contentType = found[.contentType], try Self.isStructured(contentType) {
             guard let value else { throw Poison("structured mode without a value") }
-            self = try Self.structured(value)
+            let isJSONKnown: Bool
+            (self, isJSONKnown) = try Self.structured(value)
             traceParent = traceParent ?? found[.traceParent]
             traceState = traceState ?? found[.traceState]
-            // Its parts have been found to be JSON with the whole.
-            try validate(isJSONKnown: true)
+            try validate(isJSONKnown: isJSONKnown)
             return
         }
         guard found.hasAttributes else {
@@ -95,30 +95,33 @@ extension Event {
         guard version == "1.0" else { throw Poison("ce_specversion is '\(version.prefix(16))'; expected 1.0") }
     }
 
-    /// The JSON event format. The bytes of `data` are kept as they stand: numbers, key order and escapes arrive as sent.
-    private static func structured(_ bytes: UnsafeRawBufferPointer) throws(Poison) -> Event {
+    /// The JSON event format. The bytes of `data` are kept as they stand: numbers, key order and escapes arrive as sent. They have been found to be JSON
+    /// with the whole, which what stands in base64 has not.
+    private static func structured(_ bytes: UnsafeRawBufferPointer) throws(Poison) -> (event: Event, isJSONKnown: Bool) {
         let members = try members(bytes)
-        func text(_ attribute: Attribute, _ name: String) throws(Poison) -> String? {
+        func text(_ attribute: Attribute) throws(Poison) -> String? {
             guard let value = members.values[attribute.rawValue], !value.isNull else { return nil }
-            guard let text = value.stringValue else { throw Poison("structured mode: '\(name)' must be a string, not \(value.kind)") }
+            guard let text = value.stringValue else {
+                throw Poison("structured mode: '\(attribute.member)' must be a string, not \(value.kind)")
+            }
             return text
         }
-        try check(version: text(.specVersion, "specversion"))
+        try check(version: text(.specVersion))
         var event = Event(
-            id: try text(.id, "id") ?? "", source: try text(.source, "source") ?? "", type: try text(.type, "type") ?? "",
-            tenant: try text(.tenant, "tenant") ?? defaultTenant, contentType: try text(.contentType, "datacontenttype"))
-        (event.time, event.subject) = (try text(.time, "time"), try text(.subject, "subject"))
-        (event.traceParent, event.traceState) = (try text(.traceParent, "traceparent"), try text(.traceState, "tracestate"))
-        if let encoded = try text(.dataBase64, "data_base64") {
+            id: try text(.id) ?? "", source: try text(.source) ?? "", type: try text(.type) ?? "",
+            tenant: try text(.tenant) ?? defaultTenant, contentType: try text(.contentType))
+        (event.time, event.subject) = (try text(.time), try text(.subject))
+        (event.traceParent, event.traceState) = (try text(.traceParent), try text(.traceState))
+        if let encoded = try text(.dataBase64) {
             guard members.data == nil else { throw Poison("structured mode: both data and data_base64") }
             guard let decoded = Base64Text.decode(encoded) else { throw Poison("structured mode: data_base64 isn't base64") }
             event.data = decoded
-            // This part wasn't seen as JSON yet.
-            try event.validate()
-        } else if let data = members.data {
+            return (event, false)
+        }
+        if let data = members.data {
             try event.take(structuredData: data)
         }
-        return event
+        return (event, true)
     }
 
     private struct Members {

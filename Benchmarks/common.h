@@ -1,0 +1,33 @@
+// What the programs beside the worker share.
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <librdkafka/rdkafka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+static inline void fail(const char *what) {
+    fprintf(stderr, "%s: %s\n", program_invocation_short_name, what);
+    exit(1);
+}
+
+static inline double now_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+// `events`: what is reported through the client's queue; `pairs` end with a null.
+static inline rd_kafka_t *client(rd_kafka_type_t type, const char *brokers, int events, const char *pairs[][2]) {
+    char error[512];
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    if (rd_kafka_conf_set(conf, "bootstrap.servers", brokers, error, sizeof error)) fail(error);
+    for (int i = 0; pairs[i][0]; i++)
+        if (rd_kafka_conf_set(conf, pairs[i][0], pairs[i][1], error, sizeof error)) fail(error);
+    if (events) rd_kafka_conf_set_events(conf, events);
+    rd_kafka_t *made = rd_kafka_new(type, conf, error, sizeof error);
+    if (!made) fail(error);
+    return made;
+}
