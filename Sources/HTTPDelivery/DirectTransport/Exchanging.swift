@@ -51,7 +51,7 @@ extension DirectTransport {
             switch connection.read(&buffer) {
             case .bytes(let count):
                 if !connection.reader.hasBegun { exchange.timings.firstByte = now - exchange.startedMicroseconds }
-                switch connection.reader.read(buffer.span.extracting(0..<count)) {
+                switch connection.reader.read(buffer, count) {
                 case .more where connection.isFlooded:
                     return fail(exchange, connection, .tooLarge, "too much came over TLS that is no response")
                 case .more: if connection.tls == nil, count < Self.bufferBytes { return }

@@ -64,6 +64,8 @@ public struct ResponseReader: Sendable {
 
     public init(excerptBytes: Int = ResponseLimits.excerptBytes) { excerptLimit = excerptBytes }
 
+    mutating func read(_ buffer: [UInt8], _ count: Int) -> Progress { read(buffer.span.extracting(0..<count)) }
+
     /// Takes the next bytes of the stream. After `complete` or `failed` nothing more is read.
     public mutating func read(_ bytes: Span<UInt8>) -> Progress {
         var at = 0
