@@ -8,7 +8,7 @@ public final class Producer {
     public struct Options: Sendable {
         /// 0: never give up (keeps order); else a record that isn't acknowledged by then is reported as failed.
         public var messageTimeoutMilliseconds = 120_000
-        public var lingerMilliseconds = 2
+        public var lingerMilliseconds = 2.0
         public var bufferKilobytes = 65_536
         public var bufferRecords = 100_000
         public var transactionalID: String?

@@ -114,7 +114,7 @@ public final class EventProducer: Sendable {
 
     private static func run(_ settings: KafkaSettings, _ configuration: EventProducerConfiguration, _ inbox: Inbox<Request>) {
         var options = Producer.Options()
-        options.lingerMilliseconds = configuration.lingerMilliseconds
+        options.lingerMilliseconds = Double(configuration.lingerMilliseconds)
         options.messageTimeoutMilliseconds = configuration.timeoutMilliseconds
         options.bufferKilobytes = configuration.bufferKilobytes
         let loop = EventLoop()

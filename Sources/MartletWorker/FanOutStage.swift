@@ -20,8 +20,7 @@ final class FanOutMetrics: Sendable {
     let lag = LagTable()
 }
 
-/// The fan-out stage: a thread, a member of the fan-out group and a producer. Reads events in offset order and writes their deliveries in
-/// the order of endpoint ids. Built inside its thread; never leaves it.
+/// The fan-out stage: a thread, a member of the fan-out group and a producer. Reads events in offset order and writes their deliveries. Built inside its thread; never leaves it.
 final class FanOutStage {
     typealias Message = DeliveryLane.Message
     typealias End = DeliveryLane.End
@@ -70,8 +69,7 @@ final class FanOutStage {
     private let deliveriesTopic: String
     /// What each of the member's queues reads.
     private var queueStreams: [StreamID] = []
-    /// What the producer's queue had no room for.
-    private var backlog: [(slot: UInt32, next: Int)] = []
+    private var unsent = UnsentDeliveries()
     private var mustRestart = false
     private var pendingAssignment: [TopicPartition]?
     private var nextAssignmentTry: Int64 = 0
@@ -99,6 +97,8 @@ final class FanOutStage {
         // Never gives up: giving up one record and sending the next would break the order.
         producing.messageTimeoutMilliseconds = 0
         producing.bufferKilobytes = configuration.fanOutBytesLimit / 1_024
+        // What a turn writes comes in runs of one partition: enough for a run to be gathered, and little for a single event.
+        producing.lingerMilliseconds = 0.3
         producer = try Producer(configuration.kafka, producing)
         loop.watch(member.consumer.eventsReady, for: .readable, token: 1)
         loop.watch(producer.reportsReady, for: .readable, token: 2)
@@ -131,8 +131,9 @@ final class FanOutStage {
         serveGroup()
         producer.drainReports { report($0) }
         if mustRestart { restart() }
-        produceBacklog()
+        send()
         hasMoreToRead = read()
+        send()
         commitIfDue()
         slowTasks()
         metrics.lastTurnMonotonic.set(Int(now))
@@ -147,7 +148,7 @@ final class FanOutStage {
     // MARK: events in, deliveries out
 
     private func read() -> Bool {
-        guard revoking == nil, !isDraining, backlog.isEmpty, keptBytes < configuration.fanOutBytesLimit,
+        guard revoking == nil, !isDraining, unsent.isEmpty, keptBytes < configuration.fanOutBytesLimit,
             progress.unfinished < Self.unfinishedLimit
         else { return false }
         // Held back: an endpoint registered a second before the event must be matched.
@@ -156,7 +157,7 @@ final class FanOutStage {
             return false
         }
         return member.read(limit: 256) { _ in
-            backlog.isEmpty && keptBytes < configuration.fanOutBytesLimit ? 64 : 0
+            keptBytes < configuration.fanOutBytesLimit ? 64 : 0
         } _: { number, event in
             let stream = queueStreams[number]
             switch event {
@@ -213,34 +214,27 @@ final class FanOutStage {
         while kept.count <= Int(token.slot) { kept.append(nil) }
         kept[Int(token.slot)] = event
         keptBytes += event.bytes
-        backlog.append((token.slot, from))
-        produceBacklog()
+        unsent.append(token.slot, from: from, count: event.count)
     }
 
-    private func produceBacklog() {
-        while let (slot, next) = backlog.first {
-            guard let count = kept(slot)?.count else {
-                backlog.removeFirst()
-                continue
-            }
-            var index = next
-            while index < count {
-                guard produce(slot, index) else {
-                    backlog[0].next = index
-                    return
-                }
-                index += 1
-            }
-            backlog.removeFirst()
-        }
+    private func send() {
+        guard !unsent.isEmpty else { return }
+        unsent.send(partition: partition) { produce($0) }
+    }
+
+    /// Where a record of an event goes. Dead letters by their keys, whose partition the producer finds: together with each other.
+    private func partition(_ slot: UInt32, _ index: Int) -> Int32 {
+        guard let event = kept(slot), index < event.endpointIDs.count else { return -1 }
+        return Murmur2.partition(of: event.endpointIDs[index], count: configuration.partitions)
     }
 
     /// False when the producer's queue is full.
-    private func produce(_ slot: UInt32, _ index: Int) -> Bool {
+    private func produce(_ item: UnsentDeliveries.Item) -> Bool {
+        let (slot, index) = (item.slot, item.index)
         let token = UInt64(index) << 32 | UInt64(slot)
         let queued: Producer.Queued
         if let delivery = delivery(slot, index) {
-            queued = produce(delivery, token)
+            queued = produce(delivery, item.partition, token)
             if queued == .queued { metrics.deliveries.add() }
         } else if let letter = kept(slot)?.letter {
             queued = producer.produce(outgoing(letter), token: token)
@@ -265,9 +259,8 @@ final class FanOutStage {
 
     private func kept(_ slot: UInt32) -> Kept? { slot < kept.count ? kept[Int(slot)] : nil }
 
-    private func produce(_ delivery: FanOut.Delivery, _ token: UInt64) -> Producer.Queued {
+    private func produce(_ delivery: FanOut.Delivery, _ partition: Int32, _ token: UInt64) -> Producer.Queued {
         let key = Array(delivery.headers.endpointID.utf8)
-        let partition = Murmur2.partition(of: key, count: configuration.partitions)
         let record = OutgoingRecord(topic: deliveriesTopic, partition: partition, key: key, value: nil)
         return delivery.body.withUnsafeBytes { body in
             producer.produce(record, value: body, token: token) { writer in delivery.headers.forEach { writer.add($0, $1) } }
@@ -387,7 +380,7 @@ final class FanOutStage {
         progress.disown(progress.owned)
         kept = []
         keptBytes = 0
-        backlog = []
+        unsent = UnsentDeliveries()
         metrics.assignedPartitions.set(0)
         metrics.lag.set([:])
     }
