@@ -5,6 +5,7 @@ internal import COpenSSL
 /// thread, inside a call into the multi handle.
 final class CurlTransfer {
     private let easy: UnsafeMutableRawPointer
+    private unowned let transport: CurlTransport
     var addresses: AddressPolicy
     private let proxy: EgressProxy?
     private let trust: TrustStores
@@ -33,7 +34,8 @@ final class CurlTransfer {
         case address(String)
     }
 
-    init(_ configuration: TransportConfiguration, _ trust: TrustStores) {
+    init(_ transport: CurlTransport, _ configuration: TransportConfiguration, _ trust: TrustStores) {
+        self.transport = transport
         guard let easy = curl_easy_init() else { fatalError("libcurl: out of memory") }
         self.easy = easy
         (addresses, proxy, self.trust) = (configuration.addresses, configuration.proxy, trust)
@@ -131,7 +133,7 @@ final class CurlTransfer {
             resolveList = curl_slist_append(nil, "+\(name):\(request.target.url.port):\(list)")
         }
         setIdentity(request.target.tls)
-        martlet_setopt_pointer(easy, CURLOPT_RESOLVE, resolveList)
+        if resolveList != nil { martlet_setopt_pointer(easy, CURLOPT_RESOLVE, resolveList) }
         appendHeaders(request.headers.bytes)
         headerList = curl_slist_append(headerList, "Expect:")
         if !request.headers.hasAccept {
@@ -139,14 +141,22 @@ final class CurlTransfer {
         }
         martlet_setopt_pointer(easy, CURLOPT_HTTPHEADER, headerList)
         let spent = (nowMicroseconds - startedMicroseconds) / 1_000
-        martlet_setopt_long(easy, CURLOPT_TIMEOUT_MS, Int(max(1, request.timeouts.totalMilliseconds - spent)))
-        martlet_setopt_long(easy, CURLOPT_CONNECTTIMEOUT_MS, Int(max(1, request.timeouts.connectMilliseconds)))
+        set(CURLOPT_TIMEOUT_MS, Int(max(1, request.timeouts.totalMilliseconds - spent)), &last.timeout)
+        set(CURLOPT_CONNECTTIMEOUT_MS, Int(max(1, request.timeouts.connectMilliseconds)), &last.connectTimeout)
         // Not copied: `request` holds the body until the transfer is detached.
         let bytes = request.body.bytes
         martlet_setopt_off(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(bytes.count))
         martlet_setopt_pointer(easy, CURLOPT_POSTFIELDS, bytes.baseAddress ?? UnsafeRawPointer(Self.nothing))
         isAttached = curl_multi_add_handle(multi, easy) == CURLM_OK
         return isAttached
+    }
+
+    /// What the handle has from its last request, mostly one like this.
+    private var last = (timeout: -1, connectTimeout: -1)
+
+    private func set(_ option: CURLoption, _ value: Int, _ last: inout Int) {
+        if value != last { martlet_setopt_long(easy, option, value) }
+        last = value
     }
 
     /// `lines`: each with CR LF.
@@ -200,7 +210,7 @@ final class CurlTransfer {
         if isAttached { curl_multi_remove_handle(multi, easy) }
         isAttached = false
         martlet_setopt_pointer(easy, CURLOPT_HTTPHEADER, nil)
-        martlet_setopt_pointer(easy, CURLOPT_RESOLVE, nil)
+        if resolveList != nil { martlet_setopt_pointer(easy, CURLOPT_RESOLVE, nil) }
         curl_slist_free_all(headerList)
         curl_slist_free_all(resolveList)
         (headerList, resolveList, request) = (nil, nil, nil)
@@ -215,7 +225,9 @@ final class CurlTransfer {
             cut = .address(address.map(String.init(describing:)) ?? "of an unknown family")
             return CURL_SOCKET_BAD
         }
-        return socket(given.pointee.family, given.pointee.socktype | Int32(SOCK_CLOEXEC.rawValue), given.pointee.`protocol`)
+        let made = socket(given.pointee.family, given.pointee.socktype | Int32(SOCK_CLOEXEC.rawValue), given.pointee.`protocol`)
+        transport.opened(made)
+        return made
     }
 
     private func mayUse(_ text: String) -> Bool {
