@@ -74,7 +74,7 @@ final class RegistryReader: Sendable {
                 guard let (_, event) = reader.next(waitMilliseconds: Int(min(wait, 500))) else {
                     if registry.position < end { break } else { continue }
                 }
-                do { try take(event, &registry, &changes, log) } catch {
+                do { try take(event, reader, &registry, &changes, log) } catch {
                     // What was read so far must reach the followers: the position has moved past it.
                     tell(RegistryUpdate(changes: changes, position: registry.position, freshAsOfMonotonic: .min))
                     throw error
@@ -97,23 +97,56 @@ final class RegistryReader: Sendable {
 
     private func tell(_ update: RegistryUpdate) { for follower in followers { follower(update) } }
 
-    private func take(_ event: PartitionEvent, _ registry: inout Registry, _ changes: inout [Registry.Change], _ log: Logger) throws {
+    private func take(
+        _ event: PartitionEvent, _ reader: TopicReader, _ registry: inout Registry, _ changes: inout [Registry.Change], _ log: Logger
+    ) throws {
         switch event {
         case .message(let message):
-            let change = registry.apply(
-                offset: message.offset, key: message.key.map { Array($0) }, value: message.value, headers: message.headers)
-            if case .unreadable(let id, let reason, let entry) = change {
-                unreadableRecords.add()
-                let effect = entry == nil ? "ignored" : entry?.prepared == nil ? "treated as paused" : "its old version stays"
-                log.error(
-                    "unreadable registry record",
-                    ["endpoint": .string(id), "offset": .integer(message.offset), "reason": .string(reason), "effect": .string(effect)])
+            // With what else has come: at start-up thousands.
+            var messages = [message]
+            var other: PartitionEvent?
+            while other == nil, messages.count < Self.batchLimit, let (_, event) = reader.next(waitMilliseconds: 0) {
+                if case .message(let message) = event { messages.append(message) } else { other = event }
             }
-            changes.append(change)
+            for (message, record) in zip(messages, decode(messages, registry.decoder)) {
+                let change = registry.apply(record, offset: message.offset)
+                changes.append(change)
+                tellUnreadable(change, message.offset, log)
+            }
+            if let other { try take(other, reader, &registry, &changes, log) }
         case .end(let offset): registry.advance(to: offset)
         case .outOfRange:
             registry.advance(to: try TopicReader(configuration.kafka).watermarks(TopicPartition(configuration.topics.endpoints, 0)).low)
         case .failed(let error): if !error.isUnreachable { throw error }
         }
+    }
+
+    private static let batchLimit = 4_096
+    /// From so many on a second thread decodes half of them.
+    private static let halvedFrom = 512
+    private final class Half: Sendable { let records = Mutex<[RegistryRecord]>([]) }
+
+    private func decode(_ messages: [KafkaMessage], _ decoder: RegistryRecord.Decoder) -> [RegistryRecord] {
+        @Sendable func decode(_ messages: ArraySlice<KafkaMessage>) -> [RegistryRecord] {
+            messages.map { decoder.decode(key: $0.key.map { Array($0) }, value: $0.value, headers: $0.headers) }
+        }
+        guard messages.count >= Self.halvedFrom else { return decode(messages[...]) }
+        let (middle, half) = (messages.count / 2, Half())
+        let thread = WorkerThread("registry-half") {
+            let records = decode(messages[middle...])
+            half.records.withLock { $0 = records }
+        }
+        let first = decode(messages[..<middle])
+        thread.join()
+        return first + half.records.withLock { $0 }
+    }
+
+    private func tellUnreadable(_ change: Registry.Change, _ offset: Int64, _ log: Logger) {
+        guard case .unreadable(let id, let reason, let entry) = change else { return }
+        unreadableRecords.add()
+        let effect = entry == nil ? "ignored" : entry?.prepared == nil ? "treated as paused" : "its old version stays"
+        log.error(
+            "unreadable registry record",
+            ["endpoint": .string(id), "offset": .integer(offset), "reason": .string(reason), "effect": .string(effect)])
     }
 }

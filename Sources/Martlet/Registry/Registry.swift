@@ -1,5 +1,4 @@
 public import HTTPDelivery
-internal import JSON
 
 /// The registry as read so far from `martlet.endpoints`: pure, fed with records in their order.
 public struct Registry: Sendable {
@@ -38,15 +37,15 @@ public struct Registry: Sendable {
         case unreadable(id: String, reason: String, now: Entry?)
     }
 
-    private let rules: EndpointURL.Rules
-    private let keys: KeyRing
+    /// For threads of the caller's.
+    public let decoder: RegistryRecord.Decoder
     public private(set) var entries: [String: Entry] = [:]
     public private(set) var index = SubscriptionIndex()
     /// The offset after the last record read.
     public private(set) var position: Int64 = 0
 
     /// `keys`: what sealed secrets are opened with.
-    public init(rules: EndpointURL.Rules, keys: KeyRing = KeyRing()) { (self.rules, self.keys) = (rules, keys) }
+    public init(rules: EndpointURL.Rules, keys: KeyRing = KeyRing()) { decoder = RegistryRecord.Decoder(rules: rules, keys: keys) }
 
     /// Moves the position over offsets that hold no record (transaction markers, compaction).
     public mutating func advance(to offset: Int64) { position = max(position, offset) }
@@ -55,31 +54,23 @@ public struct Registry: Sendable {
     public mutating func apply(
         offset: Int64, key: [UInt8]?, value: UnsafeRawBufferPointer?, headers: @autoclosure () -> [(name: String, value: [UInt8])]
     ) -> Change {
+        apply(decoder.decode(key: key, value: value, headers: headers()), offset: offset)
+    }
+
+    public mutating func apply(_ record: RegistryRecord, offset: Int64) -> Change {
         position = max(position, offset + 1)
-        guard let key, let id = String(validating: key, as: UTF8.self), Identifiers.isName(id) else {
-            return .unreadable(id: "", reason: "the record's key isn't an endpoint id", now: nil)
-        }
-        guard let value else {
+        switch record {
+        case .deleted(let id):
             remove(id)
             return .deleted(id: id)
-        }
-        do {
-            let endpoint = try decode(value).opened(keys)
-            guard endpoint.id == id else { throw Endpoint.Invalid("id", "differs from the record's key") }
-            let entry = Entry.readable(PreparedEndpoint(endpoint, rules: rules))
+        case .endpoint(let prepared):
+            let entry = Entry.readable(prepared)
             put(entry)
             return .set(entry)
-        } catch {
-            if let old = entries[id], case .readable = old { return .unreadable(id: id, reason: "\(error)", now: old) }
-            let texts = Dictionary(headers().map { ($0.name, String(decoding: $0.value, as: UTF8.self)) }) { first, _ in first }
-            guard let tenant = texts["tenant"],
-                let types = try? Endpoint.patterns((texts["types"] ?? "").split(separator: ",").map(String.init))
-            else {
-                return .unreadable(id: id, reason: "\(error)", now: nil)
-            }
-            let entry = Entry.unreadable(id: id, tenant: tenant, types: types, reason: "\(error)")
-            put(entry)
-            return .unreadable(id: id, reason: "\(error)", now: entry)
+        case .unreadable(let id, let reason, let known):
+            if let old = entries[id], case .readable = old { return .unreadable(id: id, reason: reason, now: old) }
+            if let known { put(known) }
+            return .unreadable(id: id, reason: reason, now: known)
         }
     }
 
@@ -91,12 +82,6 @@ public struct Registry: Sendable {
         case .deleted(let id): remove(id)
         case .unreadable(_, _, let entry): if let entry { put(entry) }
         }
-    }
-
-    private func decode(_ value: UnsafeRawBufferPointer) throws(Endpoint.Invalid) -> Endpoint {
-        let json: JSONValue
-        do { json = try JSONValue.parse(value) } catch { throw Endpoint.Invalid("record", "not JSON: \(error)") }
-        return try Endpoint(json: json)
     }
 
     private mutating func put(_ entry: Entry) {
