@@ -8,7 +8,7 @@ struct Prefetch {
 
     /// `messages` unless given: a message takes a kilobyte besides, its headers and what is noted of it. Small ones don't take a multiple of `kilobytes`
     /// (but for what the last fetch brings).
-    init(kilobytes: Int, messages: Int? = nil) { (self.kilobytes, self.messages) = (kilobytes, messages ?? kilobytes) }
+    init(kilobytes: Int, messages: Int? = nil) { (self.kilobytes, self.messages) = (kilobytes, messages ?? kilobytes * 3 / 5) }
 
     /// True when half of a bound has been read since the last time, and so may be free: time to fetch again.
     mutating func isHalfRead(messages: Int, bytes: Int) -> Bool {

@@ -80,8 +80,11 @@ extension Simulation {
 
     /// The changelog says of an endpoint what its owner last said of it, whatever writes failed between.
     mutating func checkHealthIsWritten(_ id: Int) {
-        guard step % 8 == 0, let watches = workers[id]?.endpoints else { return }
-        for number in watches.keys.sorted() where owner[Int(endpoints[number].partition)] == id {
+        guard step % 8 == 0, let worker = workers[id] else { return }
+        let watches = worker.endpoints
+        // Of one that has lost its partitions, and knows, a late answer may still say something: nobody writes that again.
+        for number in watches.keys.sorted()
+        where owner[Int(endpoints[number].partition)] == id && worker.partitions.contains(endpoints[number].partition) {
             guard let published = watches[number]?.health, now - since(watches[number]?.healthAt, id) > Self.healthLimitMilliseconds else {
                 continue
             }

@@ -198,7 +198,7 @@ public struct Simulation {
     mutating func addWorker() {
         var settings = LaneSettings()
         settings.tiers = Self.tiers
-        settings.unfinishedLimit = unfinishedLimit
+        (settings.unfinishedLimit, settings.laneUnfinishedLimit) = (unfinishedLimit, unfinishedLimit * 2)
         settings.breaker.openMilliseconds = 3_000
         settings.breaker.openLimitMilliseconds = 20_000
         settings.catchUpLimit = 4

@@ -278,4 +278,22 @@ struct LaneWaitingTests {
         if let token { bench.core.attemptEnded(token, .delivered, .success) }
         #expect(bench.core.readBudget(other) > 0)
     }
+
+    /// Every partition keeps half of its bound, whatever the others hold.
+    @Test func aLaneOfManyRecordsReadsHalfAsMuchOfEachPartition() throws {
+        var bench = try Self.bench {
+            $0.maxConcurrency = 1
+        } _: {
+            ($0.unfinishedLimit, $0.laneUnfinishedLimit) = (20, 15)
+        }
+        let other = StreamID(topic: 0, partition: 1)
+        try bench.core.own(other, committed: 0, metadata: "")
+        let tokens = (0..<14).compactMap { _ in Self.read(&bench, bytes: 1) }
+        #expect(bench.core.readBudget(Bench.stream) == 6 && bench.core.readBudget(other) == 20)
+        _ = Self.read(&bench, bytes: 1)
+        #expect(bench.core.readBudget(Bench.stream) == 0 && bench.core.readBudget(other) == 10)
+        _ = bench.starts()
+        bench.core.attemptEnded(tokens[0], .delivered, .success)
+        #expect(bench.core.readBudget(Bench.stream) == 6 && bench.core.readBudget(other) == 20)
+    }
 }

@@ -4,6 +4,7 @@
 // |---|---|
 // | wait in memory before an attempt | 5 s, then deferred |
 // | unfinished records, bytes of a partition of a topic | 1,000, 10 MiB: then it isn't read |
+// | unfinished records of a lane | 12,000: then a partition is read up to 500 of its own |
 // | bytes of a lane | 128 MiB: then nothing is read |
 // | one endpoint, once a bound is half used | an eighth of it may wait for longer than 0.5 s |
 // | times that one delivery is deferred | 52 in 7 days (each wait is at least a quarter of its age) |

@@ -84,7 +84,9 @@ public struct LaneSettings: Sendable {
     /// Per partition of a topic: unfinished records, and their bytes.
     public var unfinishedLimit = 1_000
     public var unfinishedLimitBytes = 10 << 20
-    /// All unfinished records of the lane.
+    /// All unfinished records of the lane: from so many on a partition is read up to half of its `unfinishedLimit` only, where crowding begins.
+    public var laneUnfinishedLimit = 12_000
+    /// Bytes of all unfinished records of the lane.
     public var memoryLimitBytes = 128 << 20
     public var inFlightLimit = 4_096
     /// At half of `unfinishedLimit`, what waited longer than this is moved at once.

@@ -10,6 +10,8 @@ struct RecordTable {
     private var places: [Place] = []
     private var free: [UInt32] = []
 
+    var count: Int { places.count - free.count }
+
     mutating func insert(_ record: LaneRecord) -> RecordToken {
         let slot = free.popLast() ?? UInt32(places.count)
         if slot == places.count { places.append(Place()) }
