@@ -13,6 +13,7 @@ typedef size_t (*martlet_data_callback)(char *, size_t, size_t, void *);
 static inline CURLcode martlet_setopt_data(CURL *h, CURLoption o, martlet_data_callback f) { return curl_easy_setopt(h, o, f); }
 typedef curl_socket_t (*martlet_open_callback)(void *, curlsocktype, struct curl_sockaddr *);
 static inline CURLcode martlet_setopt_open(CURL *h, martlet_open_callback f) { return curl_easy_setopt(h, CURLOPT_OPENSOCKETFUNCTION, f); }
+static inline CURLcode martlet_setopt_close(CURL *h, int (*f)(void *, curl_socket_t)) { return curl_easy_setopt(h, CURLOPT_CLOSESOCKETFUNCTION, f); }
 typedef int (*martlet_prereq_callback)(void *, char *, char *, int, int);
 static inline CURLcode martlet_setopt_prereq(CURL *h, martlet_prereq_callback f) { return curl_easy_setopt(h, CURLOPT_PREREQFUNCTION, f); }
 static inline CURLcode martlet_getinfo_long(CURL *h, CURLINFO i, long *v) { return curl_easy_getinfo(h, i, v); }

@@ -18,8 +18,10 @@ extension Simulation {
         guard let committed = log[stream].committed,
             let holds = try? CommitMetadata.decode(committed.metadata, committed: committed.offset).metadata.holds
         else { return 0 }
+        // What the main reading hasn't come to is counted when it does.
+        let end = min(start, workers[id]?.positions[stream] ?? start)
         let gone = log.lanesRemoved(stream).filter { record in
-            guard record.delivery >= 0, record.offset < start, succeeded[record.delivery] == nil, log.deadLetters[record.delivery] == nil,
+            guard record.delivery >= 0, record.offset < end, succeeded[record.delivery] == nil, log.deadLetters[record.delivery] == nil,
                 log.lastSequence[record.delivery] == record.sequence, let hold = holds[endpoints[record.delivery % 100].hash]
             else { return false }
             return record.offset >= hold.offset && countedLost.insert(record.delivery).inserted

@@ -299,6 +299,10 @@ public struct Simulation {
             }
             worker.positions[stream] = start?.offset ?? log[stream].start
         }
+        // What it said of them as their last owner, late, isn't written.
+        for number in worker.endpoints.keys where partitions.contains(endpoints[number].partition) {
+            worker.endpoints[number]?.health = nil
+        }
         for partition in partitions {
             let start = log.events[Int(partition)].committed
             do {

@@ -246,7 +246,12 @@ final class FanOutStage {
         case .full: return false
         case .failed(let error):
             metrics.produceFailures.add()
-            if error.isRefusedRecord { refused(slot, index, error) } else { mustRestart = true }
+            guard error.isRefusedRecord else {
+                // None behind it may go before it.
+                mustRestart = true
+                return false
+            }
+            refused(slot, index, error)
             return true
         }
     }

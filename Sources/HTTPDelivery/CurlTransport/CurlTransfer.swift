@@ -5,7 +5,6 @@ internal import COpenSSL
 /// thread, inside a call into the multi handle.
 final class CurlTransfer {
     private let easy: UnsafeMutableRawPointer
-    private unowned let transport: CurlTransport
     var addresses: AddressPolicy
     private let proxy: EgressProxy?
     private let trust: TrustStores
@@ -35,7 +34,6 @@ final class CurlTransfer {
     }
 
     init(_ transport: CurlTransport, _ configuration: TransportConfiguration, _ trust: TrustStores) {
-        self.transport = transport
         guard let easy = curl_easy_init() else { fatalError("libcurl: out of memory") }
         self.easy = easy
         (addresses, proxy, self.trust) = (configuration.addresses, configuration.proxy, trust)
@@ -74,6 +72,12 @@ final class CurlTransfer {
         martlet_setopt_open(easy) { context, _, address in
             guard let transfer = CurlTransfer.from(context), let address else { return CURL_SOCKET_BAD }
             return transfer.open(address)
+        }
+        // A connection outlives the transfer that made it.
+        martlet_setopt_pointer(easy, CURLOPT_CLOSESOCKETDATA, Unmanaged.passUnretained(transport).toOpaque())
+        martlet_setopt_close(easy) { context, socket in
+            guard let context else { return -1 }
+            return Unmanaged<CurlTransport>.fromOpaque(context).takeUnretainedValue().close(socket)
         }
         martlet_setopt_pointer(easy, CURLOPT_PREREQDATA, me)
         martlet_setopt_prereq(easy) { context, address, _, _, _ in
@@ -225,9 +229,7 @@ final class CurlTransfer {
             cut = .address(address.map(String.init(describing:)) ?? "of an unknown family")
             return CURL_SOCKET_BAD
         }
-        let made = socket(given.pointee.family, given.pointee.socktype | Int32(SOCK_CLOEXEC.rawValue), given.pointee.`protocol`)
-        transport.opened(made)
-        return made
+        return socket(given.pointee.family, given.pointee.socktype | Int32(SOCK_CLOEXEC.rawValue), given.pointee.`protocol`)
     }
 
     private func mayUse(_ text: String) -> Bool {

@@ -1,5 +1,6 @@
 internal import CLibcurl
 internal import EventLoop
+internal import Glibc
 
 /// Requests over libcurl's multi interface, driven by the owner's event loop. HTTP/1.1; no redirects; no proxy from the environment.
 final class CurlTransport: HTTPTransport {
@@ -72,9 +73,9 @@ final class CurlTransport: HTTPTransport {
         loop.watch(fd, for: interest, token: tokens + UInt64(fd))
     }
 
-    /// Another socket had this number, until it was closed.
-    func opened(_ fd: curl_socket_t) {
-        if fd >= 0, Int(fd) < sockets.count { sockets[Int(fd)] = Socket() }
+    func close(_ fd: curl_socket_t) -> Int32 {
+        if Int(fd) < sockets.count { sockets[Int(fd)] = Socket() }
+        return Glibc.close(fd)
     }
 
     func setAddressPolicy(_ policy: AddressPolicy) {
@@ -161,6 +162,8 @@ final class CurlTransport: HTTPTransport {
     func handle(_ ready: EventLoop.Ready, nowMicroseconds: Int64) {
         now = nowMicroseconds
         let fd = curl_socket_t(truncatingIfNeeded: ready.token - tokens)
+        // Closed in this very batch; its number may be another's by now.
+        guard !sockets[Int(fd)].watched.isEmpty else { return }
         // A kept connection that its receiver closes: libcurl sees it when it looks for one.
         guard sockets[Int(fd)].isWanted else {
             sockets[Int(fd)].watched = []

@@ -9,7 +9,8 @@ public struct UnsentDeliveries: Sendable {
         public init(slot: UInt32, index: Int, partition: Int32) { (self.slot, self.index, self.partition) = (slot, index, partition) }
     }
 
-    /// An event with 100,000 deliveries goes out in many runs: a new owner then repeats the last of them, not all.
+    /// An event with 100,000 deliveries goes out in many runs: a new owner then repeats the last few of them, not all, unless an early
+    /// one is held up.
     public static let runLimit = 1_024
 
     /// Records `next` up to `count` of the event in `slot`.

@@ -187,7 +187,7 @@ extension LaneStateMachine {
         guard endpoints[slot].inFlight < endpoints[slot].concurrency.limit || has(.ignoreConcurrency) else { return false }
         // Of a bound that is half used no endpoint gets more than its share, in flight or not.
         guard
-            endpoints[slot].inFlight < settings.unfinishedLimit / LaneSettings.share || endpoints[slot].inFlight == 0
+            endpoints[slot].inFlight < unfinishedLimit / LaneSettings.share || endpoints[slot].inFlight == 0
                 || !isCrowded(StreamID(topic: 0, partition: endpoints[slot].partition))
         else {
             wake(slot, at: now.monotonic + settings.crowdedWaitMilliseconds)

@@ -4,7 +4,7 @@
 // |---|---|
 // | wait in memory before an attempt | 5 s, then deferred |
 // | unfinished records, bytes of a partition of a topic | 1,000, 10 MiB: then it isn't read |
-// | unfinished records of a lane | 12,000: then a partition is read up to 500 of its own |
+// | unfinished records of a lane | 12,000: then the bound of a partition is 500 |
 // | bytes of a lane | 128 MiB: then nothing is read |
 // | one endpoint, once a bound is half used | an eighth of it may wait for longer than 0.5 s |
 // | times that one delivery is deferred | 52 in 7 days (each wait is at least a quarter of its age) |
@@ -79,10 +79,15 @@ extension LaneStateMachine {
 
     // MARK: shares
 
+    /// Unfinished records of a partition of a topic: half as many while the lane has very many.
+    var unfinishedLimit: Int {
+        records.count < settings.laneUnfinishedLimit ? settings.unfinishedLimit : settings.unfinishedLimit / 2
+    }
+
     /// Half of some bound is used.
     func isCrowded(_ stream: StreamID) -> Bool {
         guard let unfinished = streams.look(stream, { (count: $0.unfinished, bytes: $0.unfinishedBytes) }) else { return false }
-        return unfinished.count * 2 >= settings.unfinishedLimit || unfinished.bytes * 2 >= settings.unfinishedLimitBytes
+        return unfinished.count * 2 >= unfinishedLimit || unfinished.bytes * 2 >= settings.unfinishedLimitBytes
             || unfinishedBytes * 2 >= settings.memoryLimitBytes
     }
 
@@ -106,7 +111,7 @@ extension LaneStateMachine {
 
     private func hasMoreThanItsShare(_ slot: Int) -> Bool {
         let bytes = min(settings.unfinishedLimitBytes, settings.memoryLimitBytes) / LaneSettings.share
-        return endpoints[slot].waiting > settings.unfinishedLimit / LaneSettings.share || endpoints[slot].waitingBytes > bytes
+        return endpoints[slot].waiting > unfinishedLimit / LaneSettings.share || endpoints[slot].waitingBytes > bytes
     }
 
     /// Of an endpoint that holds more than its share of a bound, what waited for long makes room at once.

@@ -110,8 +110,7 @@ extension LaneStateMachine {
             let unfinished = streams.look(stream, { mayBeRead($0) ? $0.unfinished : nil }) ?? nil
         else { return 0 }
         if has(.readWithoutBounds) { return 64 }
-        let isFull = records.count >= settings.laneUnfinishedLimit
-        let room = max(0, (isFull ? settings.unfinishedLimit / 2 : settings.unfinishedLimit) - unfinished)
+        let room = max(0, unfinishedLimit - unfinished)
         // Of a broken egress only as long as a candidate is looked for.
         return egress.isBroken ? min(room, egress.seeks ? 16 : 0) : room
     }

@@ -84,7 +84,7 @@ public struct LaneSettings: Sendable {
     /// Per partition of a topic: unfinished records, and their bytes.
     public var unfinishedLimit = 1_000
     public var unfinishedLimitBytes = 10 << 20
-    /// All unfinished records of the lane: from so many on a partition is read up to half of its `unfinishedLimit` only, where crowding begins.
+    /// All unfinished records of the lane: from so many on the bound of a partition is half of `unfinishedLimit`.
     public var laneUnfinishedLimit = 12_000
     /// Bytes of all unfinished records of the lane.
     public var memoryLimitBytes = 128 << 20
