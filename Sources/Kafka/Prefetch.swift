@@ -6,7 +6,7 @@ struct Prefetch {
     let kilobytes: Int
     private var read = (messages: 0, bytes: 0)
 
-    /// `messages` unless given: a message takes half a kilobyte besides, its headers and what is noted of it. Small ones don't take a multiple of `kilobytes`
+    /// `messages` unless given: a small message takes as much besides, its headers and what is noted of it. Small ones don't take a multiple of `kilobytes`
     /// (but for what the last fetch brings).
     init(kilobytes: Int, messages: Int? = nil) { (self.kilobytes, self.messages) = (kilobytes, messages ?? kilobytes * 3 / 5) }
 
