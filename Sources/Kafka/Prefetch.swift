@@ -6,8 +6,8 @@ struct Prefetch {
     let kilobytes: Int
     private var read = (messages: 0, bytes: 0)
 
-    /// `messages` unless given: a small message takes as much besides, its headers and what is noted of it. Small ones don't take a multiple of `kilobytes`
-    /// (but for what the last fetch brings).
+    /// `messages` unless given: three for five kilobytes, since headers, which librdkafka doesn't count, and what it notes of a message take
+    /// two thirds of one. So small ones don't take a multiple of `kilobytes` (but for what the last fetch brings).
     init(kilobytes: Int, messages: Int? = nil) { (self.kilobytes, self.messages) = (kilobytes, messages ?? kilobytes * 3 / 5) }
 
     /// True when half of a bound has been read since the last time, and so may be free: time to fetch again.

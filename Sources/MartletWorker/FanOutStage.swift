@@ -20,7 +20,8 @@ final class FanOutMetrics: Sendable {
     let lag = LagTable()
 }
 
-/// The fan-out stage: a thread, a member of the fan-out group and a producer. Reads events in offset order and writes their deliveries. Built inside its thread; never leaves it.
+/// The fan-out stage: a thread, a member of the fan-out group and a producer. Reads events in offset order and writes their deliveries.
+/// Built inside its thread; never leaves it.
 final class FanOutStage {
     typealias Message = DeliveryLane.Message
     typealias End = DeliveryLane.End
@@ -228,7 +229,7 @@ final class FanOutStage {
         return Murmur2.partition(of: event.endpointIDs[index], count: configuration.partitions)
     }
 
-    /// False when the producer's queue is full.
+    /// False: the same again later, and nothing before it. The producer's queue is full, or it failed.
     private func produce(_ item: UnsentDeliveries.Item) -> Bool {
         let (slot, index) = (item.slot, item.index)
         let token = UInt64(index) << 32 | UInt64(slot)
