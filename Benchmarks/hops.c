@@ -1,8 +1,8 @@
 // The floor under the latency of an open loop: the same two hops through Kafka, and nothing else. Every record is published at its time, whatever
 // comes back, read and written again (idempotent, as it is), and read again; its latency counts from when it should have been published.
 //
-//   hops --brokers B --first TOPIC --second TOPIC --rate N --seconds N [--bytes N] [--partitions N]
-//        The first five seconds aren't counted: clients ask for ids and leaders then.
+//   hops --brokers B --first TOPIC --second TOPIC --rate N --seconds N [--bytes N] [--partitions N] [--linger-ms N]
+//        The publisher waits so long (0) for a request to fill. The first five seconds aren't counted: clients ask for ids and leaders then.
 //
 // Prints {"p50_ms": ..., "p99_ms": ..., "p999_ms": ...}. The topics are empty and have that many partitions.
 #include "common.h"
@@ -12,15 +12,15 @@
 
 #define WARMING_SECONDS 5
 
-static const char *brokers, *first, *second;
+static const char *brokers, *first, *second, *linger = "0";
 static long rate, seconds, partitions = 24, bytes = 1024;
 
-static rd_kafka_t *producer(void) {
-    return client(RD_KAFKA_PRODUCER, brokers, 0, (const char *[][2]){{"enable.idempotence", "true"}, {"linger.ms", "0"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
+static rd_kafka_t *producer(const char *linger_ms) {
+    return client(RD_KAFKA_PRODUCER, brokers, 0, (const char *[][2]){{"enable.idempotence", "true"}, {"linger.ms", linger_ms}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
 }
 
 static rd_kafka_t *consumer(const char *topic) {
-    rd_kafka_t *made = client(RD_KAFKA_CONSUMER, brokers, 0, (const char *[][2]){{"group.id", "hops"}, {"enable.auto.commit", "false"}, {"fetch.wait.max.ms", "30"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
+    rd_kafka_t *made = client(RD_KAFKA_CONSUMER, brokers, 0, (const char *[][2]){{"group.id", "hops"}, {"enable.auto.commit", "false"}, {"fetch.wait.max.ms", "20"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
     rd_kafka_poll_set_consumer(made);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
     for (int i = 0; i < partitions; i++) rd_kafka_topic_partition_list_add(list, topic, i)->offset = RD_KAFKA_OFFSET_BEGINNING;
@@ -29,9 +29,10 @@ static rd_kafka_t *consumer(const char *topic) {
     return made;
 }
 
-static void produce(rd_kafka_t *to, const char *topic, long number, const void *value, size_t size) {
+// Like the worker's publishers: to any partition for events, to the endpoint's for deliveries.
+static void produce(rd_kafka_t *to, const char *topic, int32_t partition, const void *value, size_t size) {
     while (1) {
-        rd_kafka_resp_err_t error = rd_kafka_producev(to, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(number % partitions), RD_KAFKA_V_VALUE((void *)value, size),
+        rd_kafka_resp_err_t error = rd_kafka_producev(to, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_VALUE((void *)value, size),
             RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
         rd_kafka_poll(to, error ? 10 : 0);
         if (!error) return;
@@ -52,7 +53,7 @@ static rd_kafka_message_t *next(rd_kafka_t *from) {
 
 static void *publish(void *_) {
     (void)_;
-    rd_kafka_t *to = producer();
+    rd_kafka_t *to = producer(linger);
     char *value = malloc(bytes);
     memset(value, 'x', bytes);
     double start = now_seconds() + 1;
@@ -63,7 +64,7 @@ static void *publish(void *_) {
             if (left > 0.0002) usleep((left - 0.0001) * 1e6);
         }
         memcpy(value, &due, sizeof due);
-        produce(to, first, n, value, bytes);
+        produce(to, first, RD_KAFKA_PARTITION_UA, value, bytes);
     }
     rd_kafka_flush(to, 10000);
     return NULL;
@@ -71,10 +72,10 @@ static void *publish(void *_) {
 
 static void *forward(void *_) {
     (void)_;
-    rd_kafka_t *from = consumer(first), *to = producer();
+    rd_kafka_t *from = consumer(first), *to = producer("0");
     for (long n = 0; n < rate * seconds; n++) {
         rd_kafka_message_t *m = next(from);
-        produce(to, second, m->partition, m->payload, m->len);
+        produce(to, second, n % partitions, m->payload, m->len);
         rd_kafka_message_destroy(m);
     }
     rd_kafka_flush(to, 10000);
@@ -96,6 +97,7 @@ int main(int count, char **words) {
         else if (!strcmp(name, "--seconds")) seconds = atol(value);
         else if (!strcmp(name, "--bytes")) bytes = atol(value);
         else if (!strcmp(name, "--partitions")) partitions = atol(value);
+        else if (!strcmp(name, "--linger-ms")) linger = value;
         else fail("unknown argument; see the top of hops.c");
     }
     if (!brokers || !first || !second || rate < 1 || seconds <= WARMING_SECONDS || bytes < 8 || partitions < 1) fail("arguments are missing; see the top of hops.c");
