@@ -84,10 +84,24 @@ public enum Base32 {
 
     public static func append(_ bytes: Span<UInt8>, to out: inout [UInt8]) {
         func character(_ value: UInt32) -> UInt8 { UInt8(truncatingIfNeeded: value < 26 ? value + 97 : value + 24) }
+        func four(_ bits: UInt32, _ out: inout OutputSpan<UInt8>) {
+            out.append(character(bits >> 15))
+            out.append(character(bits >> 10 & 31))
+            out.append(character(bits >> 5 & 31))
+            out.append(character(bits & 31))
+        }
         out.append(addingCapacity: (bytes.count * 8 + 4) / 5) { out in
+            var at = 0
+            while at + 5 <= bytes.count {
+                let first = UInt32(bytes[at]) << 12 | UInt32(bytes[at + 1]) << 4 | UInt32(bytes[at + 2]) >> 4
+                let second = UInt32(bytes[at + 2] & 15) << 16 | UInt32(bytes[at + 3]) << 8 | UInt32(bytes[at + 4])
+                four(first, &out)
+                four(second, &out)
+                at += 5
+            }
             var group: UInt32 = 0
             var bits: UInt32 = 0
-            for index in 0..<bytes.count {
+            for index in at..<bytes.count {
                 group = group << 8 | UInt32(bytes[index])
                 bits += 8
                 while bits >= 5 {
@@ -121,6 +135,10 @@ extension [UInt8] {
     /// Appends a literal as UTF-8: a copy, where a string's bytes are asked for one by one and a constant array is counted.
     @inlinable public mutating func append(_ literal: StaticString) {
         literal.withUTF8Buffer { append(contentsOf: $0) }
+    }
+
+    @inlinable public mutating func append(_ bytes: Span<UInt8>) {
+        bytes.withUnsafeBufferPointer { append(contentsOf: $0) }
     }
 }
 

@@ -140,34 +140,40 @@ public func appendJSONString(_ text: String, to out: inout [UInt8]) {
     out.append(UInt8(ascii: "\""))
     let start = out.count
     out.append(contentsOf: text.utf8)
-    endJSONString(from: start, &out)
-}
-
-/// The same of bytes that are UTF-8.
-public func appendJSONString(utf8 bytes: ArraySlice<UInt8>, to out: inout [UInt8]) {
-    out.append(UInt8(ascii: "\""))
-    let start = out.count
-    out.append(contentsOf: bytes)
-    endJSONString(from: start, &out)
-}
-
-/// Escapes what needs it from `start` on, and closes the quotes. Most texts stand as they are.
-private func endJSONString(from start: Int, _ out: inout [UInt8]) {
-    let isPlain = out.withUnsafeBufferPointer { bytes in
-        // Numbers instead of conditions, and no way out: so many bytes are looked at at once.
-        var odd: UInt8 = 0
-        for index in start..<bytes.count {
-            let byte = bytes[index]
-            odd |= (byte < 0x20 ? 1 : 0) | (byte == UInt8(ascii: "\"") ? 1 : 0) | (byte == UInt8(ascii: "\\") ? 1 : 0)
-        }
-        return odd == 0
-    }
-    if !isPlain {
+    if !isPlain(out.span.extracting(start..<out.count)) {
         let rest = Array(out[start...])
         out.removeSubrange(start...)
         for byte in rest { appendEscaped(byte, to: &out) }
     }
     out.append(UInt8(ascii: "\""))
+}
+
+/// The inside of a string, without its quotes, of bytes that are UTF-8.
+public func appendJSONText(_ bytes: Span<UInt8>, to out: inout [UInt8]) {
+    if isPlain(bytes) {
+        bytes.withUnsafeBufferPointer { out.append(contentsOf: $0) }
+    } else {
+        for index in bytes.indices { appendEscaped(bytes[index], to: &out) }
+    }
+}
+
+/// Whether nothing in it needs to be escaped, as in most texts.
+private func isPlain(_ bytes: Span<UInt8>) -> Bool {
+    guard bytes.count >= 8 else {
+        for index in bytes.indices where bytes[index] < 0x20 || bytes[index] == 0x22 || bytes[index] == 0x5c { return false }
+        return true
+    }
+    // Eight at a time, the last eight once more. The top bit of a byte is set that is below 0x20, a quote or a backslash (and maybe of one
+    // above it).
+    var (at, odd) = (0, UInt64(0))
+    while true {
+        let eight = bytes.bytes.unsafeLoadUnaligned(fromByteOffset: at, as: UInt64.self)
+        let (quote, slash) = (eight ^ 0x2222_2222_2222_2222, eight ^ 0x5c5c_5c5c_5c5c_5c5c)
+        odd |= (eight &- 0x2020_2020_2020_2020) & ~eight
+        odd |= (quote &- 0x0101_0101_0101_0101) & ~quote | (slash &- 0x0101_0101_0101_0101) & ~slash
+        if at + 8 == bytes.count { return odd & 0x8080_8080_8080_8080 == 0 }
+        at = min(at + 8, bytes.count - 8)
+    }
 }
 
 private func appendEscaped(_ byte: UInt8, to out: inout [UInt8]) {

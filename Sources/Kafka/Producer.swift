@@ -95,6 +95,11 @@ public final class Producer {
         }
     }
 
+    /// The same of a record with nothing but a key and a value, to the key's partition.
+    public func produce(topic: String, key: [UInt8], value: UnsafeRawBufferPointer, token: UInt64) -> Queued {
+        produce(topic, nil, key, value, nil, nil, token)
+    }
+
     /// Takes a record's headers one by one.
     public struct HeaderWriter {
         fileprivate let headers: OpaquePointer?
@@ -114,17 +119,24 @@ public final class Producer {
         return produce(record, value, headers, token)
     }
 
-    /// Takes the headers.
     private func produce(_ record: OutgoingRecord, _ value: UnsafeRawBufferPointer?, _ headers: OpaquePointer?, _ token: UInt64) -> Queued {
-        guard !fatal, let topic = topic(record.topic) else {
+        produce(record.topic, record.partition, record.key, value, headers, record.timestampMilliseconds, token)
+    }
+
+    /// Takes the headers.
+    private func produce(
+        _ name: String, _ partition: Int32?, _ key: [UInt8]?, _ value: UnsafeRawBufferPointer?, _ headers: OpaquePointer?,
+        _ timestampMilliseconds: Int64?, _ token: UInt64
+    ) -> Queued {
+        guard !fatal, let topic = topic(name) else {
             if let headers { rd_kafka_headers_destroy(headers) }
-            return fatal ? .full : .failed(KafkaError(rd_kafka_last_error(), "topic \(record.topic)"))
+            return fatal ? .full : .failed(KafkaError(rd_kafka_last_error(), "topic \(name)"))
         }
         var nothing: UInt8 = 0
         let result = withUnsafePointer(to: &nothing) { empty in
             martlet_produce(
-                handle, topic, record.partition ?? -1, record.key, record.key?.count ?? 0,
-                value.map { $0.baseAddress ?? UnsafeRawPointer(empty) }, value?.count ?? 0, headers, record.timestampMilliseconds ?? 0,
+                handle, topic, partition ?? -1, key, key?.count ?? 0,
+                value.map { $0.baseAddress ?? UnsafeRawPointer(empty) }, value?.count ?? 0, headers, timestampMilliseconds ?? 0,
                 UnsafeMutableRawPointer(bitPattern: UInt(token) &+ 1))
         }
         if result == RD_KAFKA_RESP_ERR_NO_ERROR { return .queued }
@@ -134,7 +146,7 @@ public final class Producer {
             fatal = true
             return .full
         }
-        return .failed(KafkaError(result, "produce to \(record.topic)"))
+        return .failed(KafkaError(result, "produce to \(name)"))
     }
 
     /// Hands over every report that has arrived. After a fatal error all that is outstanding is reported as failed and the handle is made

@@ -84,7 +84,7 @@ extension DeliveryLane {
     }
 
     private func start(_ token: RecordToken) {
-        guard let prepared = core.endpoint(of: token), prepared.target != nil, let item = items[Int(token.slot)] else {
+        guard let prepared = core.endpoint(of: token), prepared.isDeliverable, let item = items[Int(token.slot)] else {
             return core.attemptEnded(token, .cancelled, .none)
         }
         item.startedWall = localWall
@@ -134,9 +134,8 @@ extension DeliveryLane {
             startedMilliseconds: item.startedWall, result: result, verdict: verdict, worker: configuration.name)
         attemptRecord.removeAll(keepingCapacity: true)
         record.append(to: &attemptRecord)
-        let outgoing = OutgoingRecord(
-            topic: attemptsTopic, key: item.startedAt?.key ?? Array(item.headers.endpointID.utf8), value: nil)
-        let queued = attemptRecord.withUnsafeBytes { attemptLog.produce(outgoing, value: $0, token: 0) }
+        let key = item.startedAt?.key ?? Array(item.headers.endpointID.utf8)
+        let queued = attemptRecord.withUnsafeBytes { attemptLog.produce(topic: attemptsTopic, key: key, value: $0, token: 0) }
         if queued != .queued { metrics.attemptLogFailures.add() }
     }
 

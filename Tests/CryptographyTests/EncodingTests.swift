@@ -27,6 +27,19 @@ struct EncodingTests {
     ])
     func base32(_ plain: String, _ encoded: String) { #expect(Base32.encode(Array(plain.utf8)) == encoded) }
 
+    /// Every length, five bits after another.
+    @Test func base32OfAnyLength() {
+        let alphabet = Array("abcdefghijklmnopqrstuvwxyz234567")
+        for count in 0...40 {
+            let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 0x9d &+ 0xc3) }
+            let bits = bytes.flatMap { byte in (0..<8).map { Int(byte >> (7 - UInt8($0)) & 1) } }
+            let expected = stride(from: 0, to: bits.count, by: 5).map { start in
+                alphabet[(0..<5).reduce(0) { $0 << 1 | (start + $1 < bits.count ? bits[start + $1] : 0) }]
+            }
+            #expect(Base32.encode(bytes) == String(expected), "\(count) bytes")
+        }
+    }
+
     @Test func digests() {
         #expect(Hex.encode(SHA256.digest(Array("abc".utf8))) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
         // RFC 4231, case 2.

@@ -159,6 +159,21 @@ struct ResponseReaderTests {
         }
     }
 
+    /// RFC 9110, 5.6.2: a name with anything else in it, and the connection isn't used again.
+    @Test func eachByteOfAName() {
+        let others = Set("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz".utf8)
+        // Of the framing, or refused anywhere in a head.
+        let apart: Set<UInt8> = [0, 0x0a, 0x0d, UInt8(ascii: ":")]
+        for byte in UInt8.min...UInt8.max where !apart.contains(byte) {
+            for name in [[byte], Array("X-Name-".utf8) + [byte] + Array("-of-it".utf8)] {
+                let outcome = Self.read([
+                    Array("HTTP/1.1 200 OK\r\n".utf8) + name + Array(": 1\r\nContent-Length: 0\r\n\r\n".utf8)
+                ])
+                #expect(outcome.status == 200 && outcome.isKept == others.contains(byte), "\(byte)")
+            }
+        }
+    }
+
     /// What comes in one piece with the end of a response, and doesn't belong to it, ends the connection.
     @Test(arguments: samples.filter { $0.outcome.isKept }) func moreThanAnnounced(_ sample: Sample) {
         var reader = ResponseReader()

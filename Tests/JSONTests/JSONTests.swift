@@ -65,6 +65,36 @@ struct JSONTests {
         #expect(try JSONValue.parse(value.prettyText) == value)
     }
 
+    /// Texts of each length with each byte at each place, looked at eight bytes at a time, are what one escaped byte by byte is.
+    @Test func escapesWhereverItIsNeeded() throws {
+        for count in 0...20 {
+            for place in 0..<max(1, count) {
+                for byte in UInt8.min...0x7f {
+                    var bytes = Array(repeating: UInt8(ascii: "x"), count: count)
+                    if count > 0 { bytes[place] = byte }
+                    var out: [UInt8] = []
+                    appendJSONText(bytes.span, to: &out)
+                    let isOdd = count > 0 && (byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\"))
+                    guard (out != bytes) == isOdd, !out.contains(where: { $0 < 0x20 }) else {
+                        Issue.record("byte \(byte) at \(place) of \(count)")
+                        return
+                    }
+                    let text = String(decoding: bytes, as: UTF8.self)
+                    if isOdd { #expect(try JSONValue.parse("\"" + String(decoding: out, as: UTF8.self) + "\"").stringValue == text) }
+                    var whole: [UInt8] = []
+                    appendJSONString(text, to: &whole)
+                    guard whole == [UInt8(ascii: "\"")] + out + [UInt8(ascii: "\"")] else {
+                        Issue.record("with quotes: byte \(byte) at \(place) of \(count)")
+                        return
+                    }
+                }
+            }
+        }
+        var out: [UInt8] = []
+        appendJSONText(Array("größer als 8".utf8).span, to: &out)
+        #expect(String(decoding: out, as: UTF8.self) == "größer als 8")
+    }
+
     @Test func refusesDuplicateNames() { #expect(throws: JSONValue.ParseError.self) { try JSONValue.parse("{\"a\":1,\"a\":2}") } }
 
     @Test func setsAndRemovesMembers() {

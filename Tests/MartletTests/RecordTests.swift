@@ -206,6 +206,19 @@ struct DeliveryRecordTests {
         #expect(text.count <= 512 && String(validating: text, as: UTF8.self) != nil)
     }
 
+    /// What isn't UTF-8 is repaired, each text for itself; of two headers of one name the last one counts.
+    @Test func textsThatAreOdd() throws {
+        let base: [(name: String, value: [UInt8])] = [
+            ("martlet-delivery-id", Array("dlv_a".utf8)), ("martlet-endpoint-id", Array("ep_a".utf8)),
+        ]
+        // The end of one and the beginning of the next would be a character.
+        let split = try Self.read(base + [("ce_source", [0x2f, 0xc3]), ("ce_type", [0xa4, 0x62]), ("ce_id", Array("größer".utf8))])
+        #expect(split.source == "/\u{fffd}" && split.type == "\u{fffd}b" && split.eventID == "größer")
+        #expect(try Self.read(split.encoded) == split)
+        let twice = try Self.read(base + [("ce_id", [0xff]), ("ce_id", Array("b".utf8)), ("ce_subject", []), ("ce_type", Array("t".utf8))])
+        #expect(twice.eventID == "b" && twice.subject == "" && twice.type == "t" && twice.time == nil && twice.tenant == "default")
+    }
+
     @Test func malformed() {
         var headers = Self.sample().encoded
         headers.removeAll { $0.name == "martlet-endpoint-id" }

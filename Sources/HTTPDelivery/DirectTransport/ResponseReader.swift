@@ -133,9 +133,10 @@ public struct ResponseReader: Sendable {
         let start = at
         var hasControl = false
         while at < bytes.count {
-            if at + 8 <= bytes.count, Self.isPlain(bytes.bytes.unsafeLoadUnaligned(fromByteOffset: at, as: UInt64.self)) {
-                at += 8
-                continue
+            if at + 8 <= bytes.count {
+                let plain = Self.plainBytes(bytes.bytes.unsafeLoadUnaligned(fromByteOffset: at, as: UInt64.self))
+                at += plain
+                if plain == 8 { continue }
             }
             let byte = bytes[at]
             if byte == 0x0a { break }
@@ -158,9 +159,12 @@ public struct ResponseReader: Sendable {
         return line(whole.span, hasControl)
     }
 
-    /// Whether none of eight bytes is below 16, as line ends and NUL are. (The load above is bounds-checked; it is called unsafe for types of
-    /// which not all bits are values.)
-    private static func isPlain(_ eight: UInt64) -> Bool { (eight &- 0x1010_1010_1010_1010) & ~eight & 0x8080_8080_8080_8080 == 0 }
+    /// How many of eight bytes, up to the first one that is, aren't below 16, as line ends and NUL are. (The load above is bounds-checked; it is
+    /// called unsafe for types of which not all bits are values.)
+    private static func plainBytes(_ eight: UInt64) -> Int {
+        let eight = UInt64(littleEndian: eight)
+        return ((eight &- 0x1010_1010_1010_1010) & ~eight & 0x8080_8080_8080_8080).trailingZeroBitCount >> 3
+    }
 
     /// Bounds what is read besides the body.
     private mutating func count(_ more: Int) -> Progress? {
@@ -272,11 +276,10 @@ public struct ResponseReader: Sendable {
 
     /// RFC 9110, 5.6.2.
     private static func isOfToken(_ byte: UInt8) -> Bool {
-        if lower(byte) &- 97 < 26 || byte &- 48 < 10 || byte == UInt8(ascii: "-") { return true }
-        return byte > 0x20 && byte < 0x7f && !delimiters.contains(byte)
+        // A bit for each of !#$%&'*+-. and the digits, and of ^_`|~ and the letters.
+        let bits: UInt64 = byte < 64 ? 0x03ff_6cfa_0000_0000 : byte < 128 ? 0x57ff_ffff_c7ff_fffe : 0
+        return bits >> UInt64(byte & 63) & 1 == 1
     }
-
-    private static let delimiters = Array("\"(),/:;<=>?@[\\]{}".utf8)
 
     private static func lower(_ byte: UInt8) -> UInt8 { byte &- 65 < 26 ? byte | 0x20 : byte }
 

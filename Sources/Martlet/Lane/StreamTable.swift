@@ -38,14 +38,16 @@ struct StreamTable<Value: Sendable>: Sendable {
     /// Looks at a part of the value where it lies; nil: there is none.
     @inline(__always)
     func look<Result>(_ stream: StreamID, _ body: (borrowing Value) -> Result) -> Result? {
-        guard has(stream) else { return nil }
-        return body(rows[stream.topic][Int(stream.partition)].value)
+        guard stream.topic < rows.count else { return nil }
+        // Not by two subscripts, which would copy the element for a look at a part of it.
+        return rows[stream.topic].withUnsafeBufferPointer { row in
+            guard stream.partition < row.count, row[Int(stream.partition)].isTaken else { return nil }
+            return body(row[Int(stream.partition)].value)
+        }
     }
 
     /// Whether there is one, without taking it out.
-    func has(_ stream: StreamID) -> Bool {
-        stream.topic < rows.count && stream.partition < rows[stream.topic].count && rows[stream.topic][Int(stream.partition)].isTaken
-    }
+    func has(_ stream: StreamID) -> Bool { look(stream) { _ in true } == true }
 
     /// In order.
     var keys: [StreamID] {

@@ -101,7 +101,7 @@ public struct DeliveryHeaders: Sendable, Equatable {
         reserve(bytes: 384)
         headers { name, value in
             guard let field = Field.named(name) else { return }
-            guard field.isNumber else { return set(field, value) }
+            guard field.isNumber else { return append(field, value) }
             // Far from where adding a delay could overflow.
             guard let number = Self.number(value) else {
                 bad = bad ?? "\(field.name) isn't a number from 0 to \(Self.numberLimit)"
@@ -118,6 +118,7 @@ public struct DeliveryHeaders: Sendable, Equatable {
             default: break
             }
         }
+        repairTexts()
         if isEmpty(.deliveryID) { bad = bad ?? "martlet-delivery-id is missing" }
         if isEmpty(.endpointID) { bad = bad ?? "martlet-endpoint-id is missing" }
         if let bad { throw Malformed(description: bad) }
@@ -129,18 +130,21 @@ public struct DeliveryHeaders: Sendable, Equatable {
     private var texts: [UInt8] = []
     /// For texts that will be set.
     mutating func reserve(bytes count: Int) { texts.reserveCapacity(count) }
-    private var places = noPlaces
-    private static let noPlaces = Array(repeating: Place(), count: Field.attempt.rawValue)
+    /// One for each field that isn't a number.
+    private var places = InlineArray<15, Place>(repeating: Place())
 
     private struct Place {
         var start: Int32 = 0
         /// -1: there is no such header.
         var count: Int32 = -1
+        var range: Range<Int> { Int(start)..<Int(start) + Int(count) }
     }
 
-    private func bytes(_ field: Field) -> ArraySlice<UInt8>? {
+    /// nil: there is no such header, and nothing that stands for it.
+    private func with<Result>(_ field: Field, _ body: (UnsafeRawBufferPointer) -> Result) -> Result? {
         let place = places[field.rawValue]
-        return place.count < 0 ? field.absent : texts[Int(place.start)..<Int(place.start + place.count)]
+        if place.count < 0 { return field.absent.map { $0.withUnsafeBytes(body) } }
+        return texts.withUnsafeBytes { body(UnsafeRawBufferPointer(rebasing: $0[place.range])) }
     }
 
     /// The `webhook-id`.
@@ -153,7 +157,7 @@ public struct DeliveryHeaders: Sendable, Equatable {
         return out
     }
 
-    private func text(_ field: Field) -> String? { bytes(field).map { String(decoding: $0, as: UTF8.self) } }
+    private func text(_ field: Field) -> String? { with(field) { String(decoding: $0, as: UTF8.self) } }
 
     func has(_ field: Field) -> Bool { places[field.rawValue].count >= 0 }
 
@@ -164,34 +168,57 @@ public struct DeliveryHeaders: Sendable, Equatable {
         if let text { texts.append(contentsOf: text.utf8) }
     }
 
-    private mutating func set(_ field: Field, _ bytes: UnsafeRawBufferPointer) {
-        var all: UInt8 = 0
-        for byte in bytes { all |= byte }
-        // What isn't UTF-8 is repaired.
-        guard all < 0x80 else { return set(field, String(decoding: bytes, as: UTF8.self)) }
+    /// As it came: `repairTexts` follows.
+    private mutating func append(_ field: Field, _ bytes: UnsafeRawBufferPointer) {
         places[field.rawValue] = Place(start: Int32(texts.count), count: Int32(bytes.count))
         texts.append(contentsOf: bytes)
+    }
+
+    /// What isn't UTF-8 is repaired: each text for itself, as the end of one and the beginning of the next may look like a character.
+    private mutating func repairTexts() {
+        var all: UInt8 = 0
+        for byte in texts { all |= byte }
+        guard all >= 0x80 else { return }
+        for field in Field.allCases where !field.isNumber && has(field) {
+            guard
+                let repaired = with(
+                    field,
+                    { bytes -> String? in
+                        let text = String(decoding: bytes, as: UTF8.self)
+                        return text.utf8.elementsEqual(bytes) ? nil : text
+                    })
+            else { continue }
+            if let repaired { set(field, repaired) }
+        }
     }
 
     /// Appends the UTF-8 of a text; false when there is no such header.
     @discardableResult
     func append(_ field: Field, to out: inout [UInt8]) -> Bool {
-        guard let bytes = bytes(field) else { return false }
-        out.append(contentsOf: bytes)
-        return true
+        let place = places[field.rawValue]
+        if place.count >= 0 {
+            out.append(texts.span.extracting(place.range))
+            return true
+        }
+        if let absent = field.absent { out.append(absent.span) }
+        return field.absent != nil
     }
 
-    /// Appends a text as JSON, quotes included; `null` when there is no such header.
+    /// Appends a text as the inside of a JSON string; nothing when there is no such header.
     func appendJSON(_ field: Field, to out: inout [UInt8]) {
-        guard let bytes = bytes(field) else { return out.append("null") }
-        appendJSONString(utf8: bytes, to: &out)
+        let place = places[field.rawValue]
+        if place.count >= 0 {
+            appendJSONText(texts.span.extracting(place.range), to: &out)
+        } else if let absent = field.absent {
+            appendJSONText(absent.span, to: &out)
+        }
     }
 
     public static func == (left: Self, right: Self) -> Bool {
         left.attempt == right.attempt && left.dueMilliseconds == right.dueMilliseconds && left.firstMilliseconds == right.firstMilliseconds
             && left.ageFromMilliseconds == right.ageFromMilliseconds && left.registryOffset == right.registryOffset
             && left.rewrites == right.rewrites && left.lastStatus == right.lastStatus
-            && Field.allCases.allSatisfy { $0.isNumber || left.bytes($0) == right.bytes($0) }
+            && Field.allCases.allSatisfy { $0.isNumber || left.with($0, Array.init) == right.with($0, Array.init) }
     }
 
     /// The headers that count.
@@ -202,14 +229,14 @@ public struct DeliveryHeaders: Sendable, Equatable {
         case attempt, due, first, ageFrom, registryOffset, rewrites, lastStatus
 
         /// What a delivery without such a header has.
-        var absent: ArraySlice<UInt8>? {
+        var absent: [UInt8]? {
             switch self {
             case .deliveryID, .endpointID, .origin, .eventID, .source, .type: []
             case .tenant: Self.defaultTenant
             default: nil
             }
         }
-        private static let defaultTenant = ArraySlice(Event.defaultTenant.utf8)
+        private static let defaultTenant = Array(Event.defaultTenant.utf8)
 
         var isNumber: Bool { rawValue >= Field.attempt.rawValue }
 
@@ -269,7 +296,7 @@ public struct DeliveryHeaders: Sendable, Equatable {
     public func forEach(_ write: (_ name: StaticString, _ value: UnsafeRawBufferPointer) -> Void) {
         var digits: [UInt8] = []
         digits.reserveCapacity(20)
-        func add(_ field: Field) { if let bytes = bytes(field) { bytes.withUnsafeBytes { write(field.name, $0) } } }
+        func add(_ field: Field) { _ = with(field) { write(field.name, $0) } }
         func add(_ field: Field, _ number: Int64) {
             digits.removeAll(keepingCapacity: true)
             Decimal.append(Int(number), to: &digits)

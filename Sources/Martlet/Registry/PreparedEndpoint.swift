@@ -16,9 +16,10 @@ public final class PreparedEndpoint: Sendable {
 
     deinit { made.load(ordering: .acquiring)?.release() }
 
-    private var parts: Parts {
-        if let made = made.load(ordering: .acquiring) { return made.takeUnretainedValue() }
-        return make()
+    /// What was made stays as long as this does: it is looked at without being retained.
+    private func part<Value>(_ value: (Parts) -> Value) -> Value {
+        if let made = made.load(ordering: .acquiring) { return made._withUnsafeGuaranteedRef(value) }
+        return value(make())
     }
 
     /// Two lanes may come here at once: the first one's is everyone's.
@@ -31,25 +32,26 @@ public final class PreparedEndpoint: Sendable {
     }
 
     /// The key of its records.
-    public var key: [UInt8] { parts.key }
+    public var key: [UInt8] { part { $0.key } }
     /// nil: the URL can't be delivered to under these rules; `refusal` says why.
-    public var target: RequestTarget? { parts.target }
-    public var url: EndpointURL? { parts.target?.url }
-    public var refusal: String? { parts.refusal }
+    public var target: RequestTarget? { part { $0.target } }
+    public var isDeliverable: Bool { part { $0.target != nil } }
+    public var url: EndpointURL? { part { $0.target?.url } }
+    public var refusal: String? { part { $0.refusal } }
     /// Without query and user info, for records and logs; empty without a URL.
-    public var redactedURL: String { parts.redactedURL }
+    public var redactedURL: String { part { $0.redactedURL } }
     /// Lasting where `refusal` is nil: nothing is sent unsigned.
-    public var signer: Signer { parts.signer }
+    public var signer: Signer { part { $0.signer } }
     /// The endpoint's own, its authentication included.
-    public var headers: [HTTPHeader] { parts.headers }
-    var headerLines: HeaderLines { parts.headerLines }
-    var signatureName: HeaderName { parts.signatureName }
+    public var headers: [HTTPHeader] { part { $0.headers } }
+    var headerLines: HeaderLines { part { $0.headerLines } }
+    var signatureName: HeaderName { part { $0.signatureName } }
     /// To tell hosts apart.
-    public var hostHash: UInt64 { parts.hostHash }
+    public var hostHash: UInt64 { part { $0.hostHash } }
     /// How its access token is asked for; nil: it needs none.
-    public var tokenRequest: TokenRequest? { parts.tokenRequest }
+    public var tokenRequest: TokenRequest? { part { $0.tokenRequest } }
     /// What a receiver must not find its way into a record with: credentials, the URL's query.
-    private var sensitive: [String] { parts.sensitive }
+    private var sensitive: [String] { part { $0.sensitive } }
 
     private final class Parts: Sendable {
         let key: [UInt8]
