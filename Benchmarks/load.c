@@ -2,7 +2,7 @@
 //
 //   load deliveries --brokers B --topic T --partitions N --endpoints N --count N [--bytes N]
 //        records as fan-out writes them, as fast as the brokers take them; endpoint i is ep_i
-//   load events --brokers B --topic T --types N --count N [--bytes N] [--rate N] [--first N] [--linger-ms N]
+//   load events --brokers B --topic T --types N --count N [--bytes N] [--rate N] [--first N] [--linger-ms N (20; with --rate 0)]
 //        events e0, e1, ... of the types kind0.made, kind1.made, ...; with --rate an open loop: each at its time, whatever comes back.
 //        Prints the Unix time, in seconds, that the first one was due at.
 #include "common.h"
@@ -44,7 +44,7 @@ int main(int count, char **words) {
     const char *brokers = NULL, *topic = NULL;
     int partitions = 24, endpoints = 1, bytes = 1024;
     long wanted = 0, rate = 0, first = 0;
-    const char *linger = "20";
+    const char *linger = NULL;
     if (count < 2) fail("deliveries or events?");
     int is_events = !strcmp(words[1], "events");
     for (int i = 2; i + 1 < count; i += 2) {
@@ -64,7 +64,8 @@ int main(int count, char **words) {
     char error[512];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     rd_kafka_conf_set(conf, "bootstrap.servers", brokers, NULL, 0);
-    rd_kafka_conf_set(conf, "linger.ms", linger, NULL, 0);
+    if (!linger) linger = rate ? "0" : "20";
+    if (rd_kafka_conf_set(conf, "linger.ms", linger, error, sizeof error)) fail(error);
     rd_kafka_conf_set(conf, "queue.buffering.max.messages", "200000", NULL, 0);
     rd_kafka_conf_set(conf, "socket.nagle.disable", "true", NULL, 0);
     rd_kafka_conf_set_dr_msg_cb(conf, on_report);

@@ -65,7 +65,7 @@ struct JSONTests {
         #expect(try JSONValue.parse(value.prettyText) == value)
     }
 
-    /// Texts of each length with each byte at each place, looked at eight bytes at a time, are what one escaped byte by byte is.
+    /// Texts are looked at eight bytes at a time: of each length, with each byte at each place.
     @Test func escapesWhereverItIsNeeded() throws {
         for count in 0...20 {
             for place in 0..<max(1, count) {

@@ -167,9 +167,11 @@ struct DeliveryRequestTests {
 }
 
 struct AttemptRecordTests {
-    static func record(_ result: HTTPResult, _ verdict: AttemptVerdict) throws -> JSONValue {
+    static func record(
+        _ result: HTTPResult, _ verdict: AttemptVerdict, delivery: DeliveryHeaders = DeliveryRecordTests.sample()
+    ) throws -> JSONValue {
         let record = AttemptRecord(
-            delivery: DeliveryRecordTests.sample(), url: "https://example.com/hook", attempt: 4, startedMilliseconds: 5, result: result,
+            delivery: delivery, url: "https://example.com/hook", attempt: 4, startedMilliseconds: 5, result: result,
             verdict: verdict, worker: "w")
         var encoded: [UInt8] = []
         record.append(to: &encoded)
@@ -192,6 +194,29 @@ struct AttemptRecordTests {
             json["outcome"]?.stringValue == "retry" && json["errorClass"]?.stringValue == "status" && json["nextAttemptMs"]?.intValue == 77
                 && json["status"]?.intValue == 503)
         #expect(json["traceId"]?.stringValue == "0123456789abcdef0123456789abcdef" && json["deadReason"]?.isNull == true)
+    }
+
+    @Test func eachTextInItsPlace() throws {
+        func texts(_ json: JSONValue) -> [String?] {
+            ["deliveryId", "messageId", "endpointId", "tenant", "type", "url", "worker"].map { json[$0]?.stringValue }
+        }
+        var delivery = DeliveryRecordTests.sample()
+        delivery.type = "a\"b\\c\u{1}ä"
+        let json = try Self.record(HTTPResult(token: 0, status: 200), .delivered, delivery: delivery)
+        #expect(texts(json) == ["dlv_1", delivery.messageID, "ep_1", "acme", "a\"b\\c\u{1}ä", "https://example.com/hook", "w"])
+        #expect(json["attempt"]?.intValue == 4 && json["startedMs"]?.intValue == 5)
+
+        var bare = DeliveryHeaders()
+        (bare.deliveryID, bare.endpointID) = ("dlv_2", "ep_2")
+        let without = try Self.record(HTTPResult(token: 0, status: 200), .delivered, delivery: bare)
+        #expect(texts(without) == ["dlv_2", bare.messageID, "ep_2", "default", "", "https://example.com/hook", "w"])
+        #expect(without["traceId"]?.isNull == true)
+
+        // Too long for a record: cut, and what identifies the attempt is whole.
+        delivery.type = String(repeating: "t", count: 6_000)
+        let cut = try Self.record(HTTPResult(token: 0, status: 200), .delivered, delivery: delivery)
+        #expect(texts(cut).prefix(4) == ["dlv_1", delivery.messageID, "ep_1", "acme"])
+        #expect(cut["type"]?.stringValue == String(repeating: "t", count: DeliveryHeaders.textLimitBytes))
     }
 
     @Test func deliveredAndDead() throws {

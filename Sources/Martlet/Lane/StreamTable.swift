@@ -41,7 +41,7 @@ struct StreamTable<Value: Sendable>: Sendable {
         guard stream.topic < rows.count else { return nil }
         // Not by two subscripts, which would copy the element for a look at a part of it.
         return rows[stream.topic].withUnsafeBufferPointer { row in
-            guard stream.partition < row.count, row[Int(stream.partition)].isTaken else { return nil }
+            guard stream.partition >= 0, stream.partition < row.count, row[Int(stream.partition)].isTaken else { return nil }
             return body(row[Int(stream.partition)].value)
         }
     }

@@ -18,7 +18,7 @@ public final class PreparedEndpoint: Sendable {
 
     /// What was made stays as long as this does: it is looked at without being retained.
     private func part<Value>(_ value: (Parts) -> Value) -> Value {
-        if let made = made.load(ordering: .acquiring) { return made._withUnsafeGuaranteedRef(value) }
+        if let made = made.load(ordering: .acquiring) { return withExtendedLifetime(self) { made._withUnsafeGuaranteedRef(value) } }
         return value(make())
     }
 
