@@ -8,7 +8,7 @@ neighbours   1,000 endpoints, 1 % of them hanging until their timeout and 1 % re
 dead         one endpoint that answers 503 and a backlog of events for it, beside a healthy one: how many requests does it get, and how often
              is a record of it written again?
 """
-import base64, hashlib, json, os, socket, subprocess, sys, threading, time
+import base64, hashlib, json, os, socket, statistics, subprocess, sys, threading, time
 from harness import SECRET, Nginx, free_port, usage
 
 ENDPOINTS, SICK = 1000, 10
@@ -237,7 +237,8 @@ def dead(options, directory):
     return {**figures, "broken": broken}
 
 
-def neighbours(options, directory):
+def alternating(options, directory):
+    """Of the rounds without and with sick endpoints, by that: their figures, and the median of each."""
     rounds = {False: [], True: []}
     for turn in range(options.rounds):
         for with_sick in (False, True):
@@ -245,12 +246,12 @@ def neighbours(options, directory):
             rounds[with_sick].append(figures)
             print(f"round {turn + 1} {'with sick endpoints' if with_sick else 'all healthy        '} "
                   + ", ".join(f"{name} {value:.1f}" for name, value in figures.items()), file=sys.stderr, flush=True)
+    return rounds, {with_sick: {name: statistics.median(figures[name] for figures in runs) for name in runs[0]} for with_sick, runs in rounds.items()}
 
-    def middle(with_sick, name):
-        values = sorted(figures[name] for figures in rounds[with_sick])
-        return (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
 
-    table = {name: {"healthy": middle(False, name), "with_sick": middle(True, name)} for name in rounds[True][0]}
+def neighbours(options, directory):
+    rounds, medians = alternating(options, directory)
+    table = {name: {"healthy": medians[False][name], "with_sick": medians[True][name]} for name in medians[True]}
     print(f"\n{'figure':16}{'all healthy':>14}{'with 2 % sick':>16}{'ratio':>8}")
     for name, row in table.items():
         row["ratio"] = row["with_sick"] / row["healthy"]

@@ -1,7 +1,7 @@
 """The scenarios of the table, each beside its reference in the same run. A figure is (value, reference, target): `target` is what the
 ratio, or the value where there is no reference, should be; with a fourth element the value in any case."""
-import os, statistics, time
-from neighbours import message_id, percentile
+import argparse, os, statistics, time
+from neighbours import alternating, message_id, percentile
 from harness import LINGER_MS, Nginx, SlowReceiver
 
 ONE_LANE, FAN_OUT, FEW = ("--roles", "delivery", "--lanes", "1"), ("--roles", "fanout"), ("--max-in-flight", "64")
@@ -38,7 +38,7 @@ def a(bench):
         def run(name, endpoints):
             return deliveries(bench, name, endpoints, receiver, bench.count(300_000), FEW)
         yield "one endpoint", figures(*run("a", 1), 1.5, 0.6)
-        yield "24 endpoints, a partition each", figures(*run("a24", 24), 1.5, 0.6)
+        yield "24 endpoints, a partition each", figures(*run("a24", 24), 1.8, 0.6)
         yield "1,000 endpoints, 100 receivers", figures(*run("a1000", 1_000), 1.8)
 
 
@@ -69,6 +69,16 @@ def d(bench):
     with SlowReceiver(2_000) as slow, Nginx(os.path.join(bench.directory, "dtls"), tls="resumed", answer=f"proxy_pass http://127.0.0.1:{slow.ports[0]}") as receiver:
         ours, _ = deliveries(bench, "dtls", 240, receiver, bench.count(60_000), ("--max-in-flight", "10000", "--ca-file", receiver.authority), scheme="https", reference=False)
     yield "10,000 in flight over TLS", {"rss_mb": (ours["rss_mb"], None, ("<=", 500))}
+
+
+def e(bench):
+    """1 % hanging and 1 % refusing among 1,000 endpoints: what the healthy ones notice of it. More of it: `scripts/bench neighbours`."""
+    options = argparse.Namespace(martlet=bench.martlet, brokers=bench.brokers, rounds=bench.rounds, events=bench.count(60_000), rate=500, seconds=30, settle=20)
+    _, medians = alternating(options, os.path.join(bench.directory, "e"))
+    healthy, beside = medians[False], medians[True]
+    yield "healthy endpoints beside sick ones", {
+        "p50_ms": (beside["p50_ms"], healthy["p50_ms"], None), "p99_ms": (beside["p99_ms"], healthy["p99_ms"], ("<=", 1.1)),
+        "per_second": (beside["per_second"], healthy["per_second"], None), "cpu_us": (beside["cpu_us"], healthy["cpu_us"], None)}
 
 
 def f(bench):
@@ -136,7 +146,7 @@ def h(bench):
 OPEN_LOOP_SECONDS = 20
 WARMING_SECONDS = 40
 # Scenarios whose broker compiles all that it can.
-WARM = ("h",)
+WARM = ("e", "h")
 
 
 def open_loop(world, worker, receiver, rate, first, seconds):
@@ -212,4 +222,4 @@ def m(bench):
         yield "one endpoint over libcurl", figures(*deliveries(bench, "m", 1, receiver, count, (*FEW, "--transport", "curl"), reference_words=("--curl",)), 1.35)
 
 
-ALL = {"a": a, "b": b, "c": c, "d": d, "f": f, "g": g, "h": h, "i": i, "k": k, "l": l, "m": m}
+ALL = {"a": a, "b": b, "c": c, "d": d, "e": e, "f": f, "g": g, "h": h, "i": i, "k": k, "l": l, "m": m}
