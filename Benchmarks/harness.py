@@ -7,6 +7,8 @@ PARTITIONS = 24
 # Of an open loop's publisher; EventProducer waits 2 ms unless told otherwise, librdkafka, and Java's client since Kafka 4.0, 5 ms.
 LINGER_MS = "1"
 TICK = os.sysconf("SC_CLK_TCK")
+# Of any program that is run: what takes longer hangs.
+LONGEST_SECONDS = 900
 
 
 def build():
@@ -82,9 +84,10 @@ class Stopping:
 
 
 class Nginx(Stopping):
-    """A receiver, which answers 200 at once. `ports`: how many; `tls`: with a certificate for 127.0.0.1 of an authority of its own; `answer`, `more`: of its configuration."""
+    """A receiver, which answers 200 at once. `ports`: how many; `tls`: with a certificate for 127.0.0.1 of an authority of its own; `answer`, `more`: of its configuration; `processes`: more
+    where one may not have as many descriptors as are needed."""
 
-    def __init__(self, directory, ports=1, tls=None, log=False, keep=True, answer="return 200", more=""):
+    def __init__(self, directory, ports=1, tls=None, log=False, keep=True, answer="return 200", more="", processes=1):
         self.directory = directory
         os.makedirs(directory, exist_ok=True)
         self.ports, self.log, self.position = free_ports(ports), os.path.join(directory, "received.log"), 0
@@ -93,11 +96,11 @@ class Nginx(Stopping):
         secure = {None: "", "resumed": "ssl_session_cache shared:s:10m; ssl_session_tickets on;", "full": "ssl_session_cache off; ssl_session_tickets off;"}[tls]
         if tls:
             secure += f" ssl_certificate {directory}/server.pem; ssl_certificate_key {directory}/server.key; ssl_protocols TLSv1.2 TLSv1.3;"
-        listens = "".join(f"listen 127.0.0.1:{port}{' ssl' if tls else ''} backlog=8192; " for port in self.ports)
+        listens = "".join(f"listen 127.0.0.1:{port}{' ssl' if tls else ''}{' reuseport' if processes > 1 else ''} backlog=8192; " for port in self.ports)
         temporary = " ".join(f"{name}_temp_path {directory}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         with open(os.path.join(directory, "nginx.conf"), "w") as file:
-            file.write(f"""daemon off; worker_processes 1; worker_rlimit_nofile 40000; pid {directory}/pid; error_log {directory}/error.log;
-events {{ worker_connections 20000; }}
+            file.write(f"""daemon off; worker_processes {processes}; worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}; pid {directory}/pid; error_log {directory}/error.log;
+events {{ worker_connections 40000; }}
 http {{
   log_format received '$msec $http_webhook_id'; access_log {self.log + ' received' if log else 'off'}; {temporary}
   keepalive_requests 1000000000; keepalive_timeout {3600 if keep else 0}; client_max_body_size 10m; client_body_buffer_size 128k; {secure}
@@ -176,7 +179,7 @@ class World:
         self.martlet("topics", "create", "--partitions", str(PARTITIONS))
 
     def martlet(self, *words):
-        done = subprocess.run([self.bench.martlet, *words, *self.connection], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run([self.bench.martlet, *words, *self.connection], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LONGEST_SECONDS)
         if done.returncode:
             raise SystemExit(f"bench: martlet {' '.join(words)}: {done.stdout[-2000:]}")
 
@@ -192,14 +195,14 @@ class World:
 
     def load(self, what, count, *words):
         topic = self.prefix + what
-        done = subprocess.run([program("load"), what, "--brokers", self.bench.brokers, "--topic", topic, "--count", str(count), *map(str, words)], stdout=subprocess.PIPE, text=True)
+        done = subprocess.run([program("load"), what, "--brokers", self.bench.brokers, "--topic", topic, "--count", str(count), *map(str, words)], stdout=subprocess.PIPE, text=True, timeout=LONGEST_SECONDS)
         if done.returncode:
             raise SystemExit("bench: loading failed")
         return done.stdout
 
     def reference(self, count, port, *words):
         done = subprocess.run([program("reference"), "--brokers", self.bench.brokers, "--topic", self.prefix + "deliveries", "--attempts", self.prefix + "attempts",
-                               "--count", str(count), "--port", str(port), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                               "--count", str(count), "--port", str(port), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=LONGEST_SECONDS)
         if done.returncode:
             raise SystemExit("bench: the reference failed")
         return json.loads(done.stdout)
@@ -207,7 +210,7 @@ class World:
     def hops(self, rate, seconds):
         """Percentiles of the two hops alone, in milliseconds."""
         done = subprocess.run([program("hops"), "--brokers", self.bench.brokers, "--first", self.prefix + "events", "--second", self.prefix + "deliveries", "--rate", str(rate),
-                               "--seconds", str(seconds), "--partitions", str(PARTITIONS), "--linger-ms", LINGER_MS], stdout=subprocess.PIPE, text=True)
+                               "--seconds", str(seconds), "--partitions", str(PARTITIONS), "--linger-ms", LINGER_MS], stdout=subprocess.PIPE, text=True, timeout=LONGEST_SECONDS)
         if done.returncode:
             raise SystemExit("bench: the hops failed")
         return json.loads(done.stdout)
@@ -257,6 +260,27 @@ class Worker(Stopping):
     def check(self, end, what):
         if time.time() > end or self.process.poll() is not None:
             raise SystemExit(f"bench: {what}; its log: {open(self.log).read()[-2000:]}")
+
+    def whole(self, count, load, seconds=300):
+        """CPU in microseconds of all that a delivery takes, from before `load` publishes to the last one; the most memory seen."""
+        begun, end, memory = self.usage()[0], time.time() + seconds, 0
+        load()
+        while self.metric("martlet_end_to_end_seconds_count") < count:
+            memory = max(memory, self.usage()[1])
+            self.check(end, f"not all of {count} after {seconds} s")
+            time.sleep(0.2)
+        return {"cpu_us": (self.usage()[0] - begun) / count * 1e6, "rss_mb": memory}
+
+    def most_in_flight(self, wanted, seconds=150):
+        """Memory in MB with so many requests in flight at the same time."""
+        end = time.time() + seconds
+        while (now := self.metric("martlet_in_flight")) < wanted:
+            self.check(end, f"{now:.0f} requests in flight, not {wanted}")
+            time.sleep(0.2)
+        memory = self.usage()[1]
+        # What is in flight isn't waited for.
+        self.process.kill()
+        return memory
 
     def measure(self, count, name="martlet_end_to_end_seconds_count", seconds=300, from_share=0.05):
         """CPU in microseconds, and how many a second, from the first look that finds a few done to the last one before all are; the most memory
