@@ -8,7 +8,7 @@ ONE_LANE, FAN_OUT, FEW = ("--roles", "delivery", "--lanes", "1"), ("--roles", "f
 
 
 def figures(worker, reference, cpu_target, speed_target=None):
-    rows = {"cpu_us": (worker["cpu_us"], reference["cpu_us"], cpu_target and ("<=", cpu_target)), "per_second": (worker["per_second"], reference["per_second"], speed_target and (">=", speed_target)),
+    rows = {"cpu_us": (worker["cpu_us"], reference["cpu_us"], ("<=", cpu_target)), "per_second": (worker["per_second"], reference["per_second"], speed_target and (">=", speed_target)),
             "rss_mb": (worker["rss_mb"], reference["rss_mb"], None)}
     return rows
 
@@ -38,7 +38,7 @@ def a(bench):
         def run(name, endpoints):
             return deliveries(bench, name, endpoints, receiver, bench.count(300_000), FEW)
         yield "one endpoint", figures(*run("a", 1), 1.5, 0.6)
-        yield "24 endpoints, a partition each", figures(*run("a24", 24), None, 0.6)
+        yield "24 endpoints, a partition each", figures(*run("a24", 24), 1.5, 0.6)
         yield "1,000 endpoints, 100 receivers", figures(*run("a1000", 1_000), 1.8)
 
 

@@ -146,15 +146,17 @@ public struct JSONScanner {
         let raw = UnsafeRawBufferPointer(bytes)
         while position + 8 <= raw.count {
             let eight = raw.loadUnaligned(fromByteOffset: position, as: UInt64.self)
-            let odd =
-                Self.below20(eight) | Self.zero(eight ^ Self.each(UInt8(ascii: "\""))) | Self.zero(eight ^ Self.each(UInt8(ascii: "\\")))
-            guard (odd | eight) & Self.each(0x80) == 0 else { return }
+            guard (Self.escaped(eight) | eight) & Self.each(0x80) == 0 else { return }
             position += 8
         }
     }
 
-    // The high bit of some byte is set where the answer is yes; of bytes from 0x80 on anything may come out.
-    private static func each(_ byte: UInt8) -> UInt64 { 0x0101_0101_0101_0101 &* UInt64(byte) }
+    /// The high bit of some byte is set where one of the eight is a control, a quote or a backslash. Other bits don't count.
+    static func escaped(_ eight: UInt64) -> UInt64 {
+        below20(eight) | zero(eight ^ each(UInt8(ascii: "\""))) | zero(eight ^ each(UInt8(ascii: "\\")))
+    }
+
+    static func each(_ byte: UInt8) -> UInt64 { 0x0101_0101_0101_0101 &* UInt64(byte) }
     private static func below20(_ eight: UInt64) -> UInt64 { (eight &- each(0x20)) & ~eight }
     private static func zero(_ eight: UInt64) -> UInt64 { (eight &- each(0x01)) & ~eight }
 

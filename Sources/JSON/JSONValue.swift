@@ -163,15 +163,11 @@ private func isPlain(_ bytes: Span<UInt8>) -> Bool {
         for index in bytes.indices where bytes[index] < 0x20 || bytes[index] == 0x22 || bytes[index] == 0x5c { return false }
         return true
     }
-    // Eight at a time, the last eight once more. The top bit of a byte is set that is below 0x20, a quote or a backslash (and maybe of one
-    // above it).
+    // Eight at a time, the last eight once more.
     var (at, odd) = (0, UInt64(0))
     while true {
-        let eight = bytes.bytes.unsafeLoadUnaligned(fromByteOffset: at, as: UInt64.self)
-        let (quote, slash) = (eight ^ 0x2222_2222_2222_2222, eight ^ 0x5c5c_5c5c_5c5c_5c5c)
-        odd |= (eight &- 0x2020_2020_2020_2020) & ~eight
-        odd |= (quote &- 0x0101_0101_0101_0101) & ~quote | (slash &- 0x0101_0101_0101_0101) & ~slash
-        if at + 8 == bytes.count { return odd & 0x8080_8080_8080_8080 == 0 }
+        odd |= JSONScanner.escaped(bytes.bytes.unsafeLoadUnaligned(fromByteOffset: at, as: UInt64.self))
+        if at + 8 == bytes.count { return odd & JSONScanner.each(0x80) == 0 }
         at = min(at + 8, bytes.count - 8)
     }
 }
