@@ -141,10 +141,12 @@ public struct DeliveryHeaders: Sendable, Equatable {
     }
 
     /// nil: there is no such header, and nothing that stands for it.
-    private func with<Result>(_ field: Field, _ body: (UnsafeRawBufferPointer) -> Result) -> Result? {
+    @inline(__always)
+    private func with<Result>(_ field: Field, _ body: (Span<UInt8>) -> Result) -> Result? {
         let place = places[field.rawValue]
-        if place.count < 0 { return field.absent.map { $0.withUnsafeBytes(body) } }
-        return texts.withUnsafeBytes { body(UnsafeRawBufferPointer(rebasing: $0[place.range])) }
+        if place.count >= 0 { return body(texts.span.extracting(place.range)) }
+        guard let absent = field.absent else { return nil }
+        return body(absent.span)
     }
 
     /// The `webhook-id`.
@@ -157,7 +159,9 @@ public struct DeliveryHeaders: Sendable, Equatable {
         return out
     }
 
-    private func text(_ field: Field) -> String? { with(field) { String(decoding: $0, as: UTF8.self) } }
+    private func text(_ field: Field) -> String? { with(field) { $0.withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) } } }
+
+    private func bytes(_ field: Field) -> [UInt8]? { with(field) { $0.withUnsafeBufferPointer(Array.init) } }
 
     func has(_ field: Field) -> Bool { places[field.rawValue].count >= 0 }
 
@@ -180,45 +184,23 @@ public struct DeliveryHeaders: Sendable, Equatable {
         for byte in texts { all |= byte }
         guard all >= 0x80 else { return }
         for field in Field.allCases where !field.isNumber && has(field) {
-            guard
-                let repaired = with(
-                    field,
-                    { bytes -> String? in
-                        let text = String(decoding: bytes, as: UTF8.self)
-                        return text.utf8.elementsEqual(bytes) ? nil : text
-                    })
-            else { continue }
-            if let repaired { set(field, repaired) }
+            guard let text = text(field) else { continue }
+            if with(field, { $0.withUnsafeBufferPointer { text.utf8.elementsEqual($0) } }) == false { set(field, text) }
         }
     }
 
     /// Appends the UTF-8 of a text; false when there is no such header.
     @discardableResult
-    func append(_ field: Field, to out: inout [UInt8]) -> Bool {
-        let place = places[field.rawValue]
-        if place.count >= 0 {
-            out.append(texts.span.extracting(place.range))
-            return true
-        }
-        if let absent = field.absent { out.append(absent.span) }
-        return field.absent != nil
-    }
+    func append(_ field: Field, to out: inout [UInt8]) -> Bool { with(field) { out.append($0) } != nil }
 
     /// Appends a text as the inside of a JSON string; nothing when there is no such header.
-    func appendJSON(_ field: Field, to out: inout [UInt8]) {
-        let place = places[field.rawValue]
-        if place.count >= 0 {
-            appendJSONText(texts.span.extracting(place.range), to: &out)
-        } else if let absent = field.absent {
-            appendJSONText(absent.span, to: &out)
-        }
-    }
+    func appendJSON(_ field: Field, to out: inout [UInt8]) { _ = with(field) { appendJSONText($0, to: &out) } }
 
     public static func == (left: Self, right: Self) -> Bool {
         left.attempt == right.attempt && left.dueMilliseconds == right.dueMilliseconds && left.firstMilliseconds == right.firstMilliseconds
             && left.ageFromMilliseconds == right.ageFromMilliseconds && left.registryOffset == right.registryOffset
             && left.rewrites == right.rewrites && left.lastStatus == right.lastStatus
-            && Field.allCases.allSatisfy { $0.isNumber || left.with($0, Array.init) == right.with($0, Array.init) }
+            && Field.allCases.allSatisfy { $0.isNumber || left.bytes($0) == right.bytes($0) }
     }
 
     /// The headers that count.
@@ -296,7 +278,7 @@ public struct DeliveryHeaders: Sendable, Equatable {
     public func forEach(_ write: (_ name: StaticString, _ value: UnsafeRawBufferPointer) -> Void) {
         var digits: [UInt8] = []
         digits.reserveCapacity(20)
-        func add(_ field: Field) { _ = with(field) { write(field.name, $0) } }
+        func add(_ field: Field) { _ = with(field) { $0.withUnsafeBytes { write(field.name, $0) } } }
         func add(_ field: Field, _ number: Int64) {
             digits.removeAll(keepingCapacity: true)
             Decimal.append(Int(number), to: &digits)
