@@ -71,6 +71,13 @@ static inline void martlet_sha256(const void *bytes, size_t count, unsigned char
     SHA256_Update(&context, bytes, count);
     SHA256_Final(out, &context);
 }
+static inline SHA256_CTX martlet_sha256_begin(void) {
+    SHA256_CTX context;
+    SHA256_Init(&context);
+    return context;
+}
+static inline void martlet_sha256_add(SHA256_CTX *context, const void *bytes, size_t count) { SHA256_Update(context, bytes, count); }
+static inline void martlet_sha256_end(SHA256_CTX *context, unsigned char *out) { SHA256_Final(out, context); }
 static inline void martlet_hmac_prepare(martlet_hmac *hmac, const void *key, size_t count) {
     unsigned char block[64] = {0}, pad[64];
     if (count > sizeof block) martlet_sha256(key, count, block);

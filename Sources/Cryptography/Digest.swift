@@ -18,6 +18,25 @@ public enum SHA256 {
     }
 }
 
+/// SHA-256 of what comes piece by piece.
+public struct SHA256Stream {
+    private var context = martlet_sha256_begin()
+
+    public init() {}
+
+    public mutating func update(_ bytes: Span<UInt8>) {
+        bytes.withUnsafeBufferPointer { martlet_sha256_add(&context, $0.baseAddress, $0.count) }
+    }
+
+    /// Nothing may follow.
+    public mutating func finish() -> InlineArray<32, UInt8> {
+        var out = InlineArray<32, UInt8>(repeating: 0)
+        var span = out.mutableSpan
+        span.withUnsafeMutableBufferPointer { martlet_sha256_end(&context, $0.baseAddress) }
+        return out
+    }
+}
+
 public enum SecureRandom {
     /// Bytes from the system's generator, fit for keys.
     public static func bytes(_ count: Int) -> [UInt8] {

@@ -83,6 +83,10 @@ public enum Base32 {
     }
 
     public static func append(_ bytes: Span<UInt8>, to out: inout [UInt8]) {
+        out.append(addingCapacity: (bytes.count * 8 + 4) / 5) { append(bytes, to: &$0) }
+    }
+
+    public static func append(_ bytes: Span<UInt8>, to out: inout OutputSpan<UInt8>) {
         func character(_ value: UInt32) -> UInt8 { UInt8(truncatingIfNeeded: value < 26 ? value + 97 : value + 24) }
         func four(_ bits: UInt32, _ out: inout OutputSpan<UInt8>) {
             out.append(character(bits >> 15))
@@ -90,28 +94,26 @@ public enum Base32 {
             out.append(character(bits >> 5 & 31))
             out.append(character(bits & 31))
         }
-        out.append(addingCapacity: (bytes.count * 8 + 4) / 5) { out in
-            var at = 0
-            while at + 5 <= bytes.count {
-                let first = UInt32(bytes[at]) << 12 | UInt32(bytes[at + 1]) << 4 | UInt32(bytes[at + 2]) >> 4
-                let second = UInt32(bytes[at + 2] & 15) << 16 | UInt32(bytes[at + 3]) << 8 | UInt32(bytes[at + 4])
-                four(first, &out)
-                four(second, &out)
-                at += 5
-            }
-            var group: UInt32 = 0
-            var bits: UInt32 = 0
-            for index in at..<bytes.count {
-                group = group << 8 | UInt32(bytes[index])
-                bits += 8
-                while bits >= 5 {
-                    bits -= 5
-                    out.append(character(group >> bits & 31))
-                }
-                group &= (1 << bits) - 1
-            }
-            if bits > 0 { out.append(character(group << (5 - bits) & 31)) }
+        var at = 0
+        while at + 5 <= bytes.count {
+            let first = UInt32(bytes[at]) << 12 | UInt32(bytes[at + 1]) << 4 | UInt32(bytes[at + 2]) >> 4
+            let second = UInt32(bytes[at + 2] & 15) << 16 | UInt32(bytes[at + 3]) << 8 | UInt32(bytes[at + 4])
+            four(first, &out)
+            four(second, &out)
+            at += 5
         }
+        var group: UInt32 = 0
+        var bits: UInt32 = 0
+        for index in at..<bytes.count {
+            group = group << 8 | UInt32(bytes[index])
+            bits += 8
+            while bits >= 5 {
+                bits -= 5
+                out.append(character(group >> bits & 31))
+            }
+            group &= (1 << bits) - 1
+        }
+        if bits > 0 { out.append(character(group << (5 - bits) & 31)) }
     }
 }
 
@@ -146,6 +148,11 @@ extension [UInt8] {
 public enum Decimal {
     public static func append(_ number: Int, to out: inout [UInt8]) {
         if number >= 0, number < 10 { return out.append(48 + UInt8(truncatingIfNeeded: number)) }
+        with(number) { out.append($0) }
+    }
+
+    /// The digits, for that long.
+    @inlinable public static func with<Result>(_ number: Int, _ body: (Span<UInt8>) -> Result) -> Result {
         var digits = InlineArray<20, UInt8>(repeating: 0)
         var (at, rest) = (20, number.magnitude)
         repeat {
@@ -157,6 +164,6 @@ public enum Decimal {
             at -= 1
             digits[at] = UInt8(ascii: "-")
         }
-        out.append(addingCapacity: 20 - at) { out in for index in at..<20 { out.append(digits[index]) } }
+        return body(digits.span.extracting(at..<20))
     }
 }

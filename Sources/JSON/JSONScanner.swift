@@ -141,14 +141,21 @@ public struct JSONScanner {
         return false
     }
 
-    /// Skips most of what stands in strings: eight bytes at once, as long as they are ASCII without quotes, backslashes and controls.
+    /// Skips most of what stands in strings, eight bytes at once: ASCII without quotes, backslashes and controls.
     private mutating func skipPlain() {
         let raw = UnsafeRawBufferPointer(bytes)
-        while position + 8 <= raw.count {
-            let eight = raw.loadUnaligned(fromByteOffset: position, as: UInt64.self)
-            guard (Self.escaped(eight) | eight) & Self.each(0x80) == 0 else { return }
-            position += 8
+        var at = position
+        while at + 8 <= raw.count {
+            let eight = raw.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+            let other = (Self.escaped(eight) | eight) & Self.each(0x80)
+            // The lowest bit is right; those above it may be carried ones.
+            guard other == 0 else {
+                at += UInt64(littleEndian: other).trailingZeroBitCount / 8
+                break
+            }
+            at += 8
         }
+        position = at
     }
 
     /// The high bit of some byte is set where one of the eight is a control, a quote or a backslash. Other bits don't count.

@@ -11,6 +11,8 @@ public final class Producer {
         public var lingerMilliseconds = 2.0
         public var bufferKilobytes = 65_536
         public var bufferRecords = 100_000
+        /// Values given as arrays aren't copied, but kept until the brokers have answered.
+        public var keepsValues = false
         public var transactionalID: String?
         public var transactionTimeoutMilliseconds = 10_000
         public init() {}
@@ -83,21 +85,17 @@ public final class Producer {
 
     /// Queues a record; never blocks. `token` comes back in its report.
     public func produce(_ record: OutgoingRecord, token: UInt64) -> Queued {
-        guard let value = record.value else { return produce(record, value: nil, token: token) }
-        return value.withUnsafeBytes { produce(record, value: $0, token: token) }
+        produce(record, record.value.map { .array($0) }, record.headers.isEmpty ? nil : Self.headers(of: record), token)
     }
 
     /// The same with a value that lies elsewhere (a fetch buffer); it is copied before this returns. `record.value` is ignored.
     public func produce(_ record: OutgoingRecord, value: UnsafeRawBufferPointer?, token: UInt64) -> Queued {
-        guard !record.headers.isEmpty else { return produce(record, value, nil, token) }
-        return produce(record, value: value, token: token) { writer in
-            for header in record.headers { rd_kafka_header_add(writer.headers, header.name, -1, header.value, header.value.count) }
-        }
+        produce(record, value.map { .lies($0) }, record.headers.isEmpty ? nil : Self.headers(of: record), token)
     }
 
     /// The same of a record with nothing but a key and a value, to the key's partition.
     public func produce(topic: String, key: [UInt8], value: UnsafeRawBufferPointer, token: UInt64) -> Queued {
-        produce(topic, nil, key, value, nil, nil, token)
+        produce(topic, nil, key, key.count, .lies(value), nil, nil, token)
     }
 
     /// Takes a record's headers one by one.
@@ -114,32 +112,61 @@ public final class Producer {
     public func produce(_ record: OutgoingRecord, value: UnsafeRawBufferPointer?, token: UInt64, headers write: (HeaderWriter) -> Void)
         -> Queued
     {
-        let headers = rd_kafka_headers_new(24)
-        write(HeaderWriter(headers: headers))
-        return produce(record, value, headers, token)
+        produce(record, value.map { .lies($0) }, Self.headers(write), token)
     }
 
-    private func produce(_ record: OutgoingRecord, _ value: UnsafeRawBufferPointer?, _ headers: OpaquePointer?, _ token: UInt64) -> Queued {
-        produce(record.topic, record.partition, record.key, value, headers, record.timestampMilliseconds, token)
+    /// The same of a record without an array for its key, and with a value that is kept (`keepsValues`).
+    public func produce(
+        topic: String, partition: Int32, key: Span<UInt8>, keeping value: [UInt8], token: UInt64, headers write: (HeaderWriter) -> Void
+    ) -> Queued {
+        let headers = Self.headers(write)
+        return key.withUnsafeBytes { produce(topic, partition, $0.baseAddress, $0.count, .array(value), headers, nil, token) }
+    }
+
+    private static func headers(of record: OutgoingRecord) -> OpaquePointer? {
+        headers { writer in
+            for header in record.headers { rd_kafka_header_add(writer.headers, header.name, -1, header.value, header.value.count) }
+        }
+    }
+
+    private static func headers(_ write: (HeaderWriter) -> Void) -> OpaquePointer? {
+        let headers = rd_kafka_headers_new(24)
+        write(HeaderWriter(headers: headers))
+        return headers
+    }
+
+    private enum Value {
+        case array([UInt8])
+        case lies(UnsafeRawBufferPointer)
+    }
+
+    private func produce(_ record: OutgoingRecord, _ value: Value?, _ headers: OpaquePointer?, _ token: UInt64) -> Queued {
+        produce(
+            record.topic, record.partition, record.key, record.key?.count ?? 0, value, headers, record.timestampMilliseconds, token)
     }
 
     /// Takes the headers.
     private func produce(
-        _ name: String, _ partition: Int32?, _ key: [UInt8]?, _ value: UnsafeRawBufferPointer?, _ headers: OpaquePointer?,
+        _ name: String, _ partition: Int32?, _ key: UnsafeRawPointer?, _ keyCount: Int, _ value: Value?, _ headers: OpaquePointer?,
         _ timestampMilliseconds: Int64?, _ token: UInt64
     ) -> Queued {
         guard !fatal, let topic = topic(name) else {
             if let headers { rd_kafka_headers_destroy(headers) }
             return fatal ? .full : .failed(KafkaError(rd_kafka_last_error(), "topic \(name)"))
         }
-        var nothing: UInt8 = 0
-        let result = withUnsafePointer(to: &nothing) { empty in
+        var opaque = token
+        var isKept = false
+        if options.keepsValues {
+            if case .array? = value { isKept = true }
+            opaque = keep(value, token)
+        }
+        let result = Self.withBytes(of: value) { bytes in
             martlet_produce(
-                handle, topic, partition ?? -1, key, key?.count ?? 0,
-                value.map { $0.baseAddress ?? UnsafeRawPointer(empty) }, value?.count ?? 0, headers, timestampMilliseconds ?? 0,
-                UnsafeMutableRawPointer(bitPattern: UInt(token) &+ 1))
+                handle, topic, partition ?? -1, key, keyCount, bytes?.baseAddress, bytes?.count ?? 0, isKept ? 1 : 0, headers,
+                timestampMilliseconds ?? 0, UnsafeMutableRawPointer(bitPattern: UInt(opaque) &+ 1))
         }
         if result == RD_KAFKA_RESP_ERR_NO_ERROR { return .queued }
+        if options.keepsValues { _ = letGo(opaque) }
         if let headers { rd_kafka_headers_destroy(headers) }
         if result == RD_KAFKA_RESP_ERR__QUEUE_FULL { return .full }
         if result == RD_KAFKA_RESP_ERR__FATAL {
@@ -147,6 +174,44 @@ public final class Producer {
             return .full
         }
         return .failed(KafkaError(result, "produce to \(name)"))
+    }
+
+    /// An empty value isn't a tombstone: it needs an address.
+    private static func withBytes<Result>(of value: Value?, _ body: (UnsafeRawBufferPointer?) -> Result) -> Result {
+        func some(_ bytes: UnsafeRawBufferPointer) -> Result {
+            if bytes.baseAddress != nil { return body(bytes) }
+            var nothing: UInt8 = 0
+            return withUnsafePointer(to: &nothing) { body(UnsafeRawBufferPointer(start: $0, count: 0)) }
+        }
+        switch value {
+        case nil: return body(nil)
+        case .array(let array)?: return array.withUnsafeBytes(some)
+        case .lies(let bytes)?: return some(bytes)
+        }
+    }
+
+    // MARK: kept values
+
+    /// Until they are reported, or the handle is gone: librdkafka reads them from where they lie, which an array that nobody changes stays at.
+    private var kept: [(token: UInt64, value: [UInt8]?)] = []
+    private var free: [Int] = []
+
+    private func keep(_ value: Value?, _ token: UInt64) -> UInt64 {
+        var array: [UInt8]?
+        if case .array(let given)? = value { array = given }
+        guard let place = free.popLast() else {
+            kept.append((token, array))
+            return UInt64(kept.count - 1)
+        }
+        kept[place] = (token, array)
+        return UInt64(place)
+    }
+
+    private func letGo(_ opaque: UInt64) -> UInt64 {
+        let place = Int(opaque)
+        kept[place].value = nil
+        free.append(place)
+        return kept[place].token
     }
 
     /// Hands over every report that has arrived. After a fatal error all that is outstanding is reported as failed and the handle is made
@@ -177,9 +242,10 @@ public final class Producer {
             let topic = name(of: message.pointee.rkt)
             var kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE
             let stamp = rd_kafka_message_timestamp(message, &kind)
+            let opaque = UInt64(UInt(bitPattern: message.pointee._private)) &- 1
             body(
                 Report(
-                    token: UInt64(UInt(bitPattern: message.pointee._private)) &- 1, at: TopicPartition(topic, message.pointee.partition),
+                    token: options.keepsValues ? letGo(opaque) : opaque, at: TopicPartition(topic, message.pointee.partition),
                     offset: message.pointee.offset,
                     appendedMilliseconds: kind == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME && stamp > 0 ? stamp : nil,
                     error: error == RD_KAFKA_RESP_ERR_NO_ERROR ? nil : KafkaError(error, "produce to \(topic)")))

@@ -35,9 +35,10 @@ enum Targets {
         guard let event else { return }
         precondition(!event.id.isEmpty && !event.source.isEmpty && !event.type.isEmpty && Identifiers.isName(event.tenant))
         // Whatever was accepted can be sent, in each format.
-        for format in Endpoint.BodyFormat.allCases {
-            var fanOut = FanOut(event, at: .init(topic: "t", partition: 0, offset: 0, milliseconds: 1), registryOffset: 1)
-            let delivery = fanOut.delivery(to: "ep_1", as: format)
+        let formats = Endpoint.BodyFormat.allCases
+        let fanOut = FanOut(event, as: formats, at: .init(topic: "t", partition: 0, offset: 0, milliseconds: 1), registryOffset: 1)
+        for format in formats {
+            guard let delivery = fanOut.delivery(to: "ep_1", as: format) else { preconditionFailure("no \(format) body") }
             if format == .standard {
                 let isJSON = delivery.body.withUnsafeBytes { JSONScanner.isValid($0) }
                 precondition(isJSON, "a body that isn't JSON")

@@ -24,8 +24,9 @@ public struct EndpointTrial: Sendable {
     public func send(_ event: Event) -> Exchange? {
         guard let target = prepared.target, prepared.refusal == nil else { return nil }
         let wall = SystemClock.wallMilliseconds()
-        var fanOut = FanOut(event, at: .init(topic: "", partition: 0, offset: 0, milliseconds: wall), registryOffset: 0)
-        let delivery = fanOut.delivery(to: prepared.endpoint.id, as: prepared.endpoint.bodyFormat)
+        let format = prepared.endpoint.bodyFormat
+        let fanOut = FanOut(event, as: [format], at: .init(topic: "", partition: 0, offset: 0, milliseconds: wall), registryOffset: 0)
+        guard let delivery = fanOut.delivery(to: prepared.endpoint.id, as: format) else { return nil }
         let loop = EventLoop()
         let sender = DeliveryTransport(loop, tokens: 1 << 40, transport)
         var bearer: String?

@@ -42,28 +42,33 @@ final class FanOutStage {
     private var progress = FanOutProgress()
     private var topicNames: [String] = []
 
-    /// An event whose deliveries aren't all acknowledged: kept, so that one that is refused can be written to the dead-letter topic.
+    /// An event whose records aren't all acknowledged: kept, so that one that is refused can be written to the dead-letter topic.
     private final class Kept {
-        /// nil: `letter` it is.
-        var composer: FanOut?
-        let endpointIDs: [String]
+        /// With `recipients`; nil: `letter` it is.
+        let composer: FanOut?
+        let recipients: Recipients?
         let letter: DeadLetter.Letter?
-        let source: (topic: String, partition: Int32, offset: Int64)
+        let source: Source
         let bytes: Int
         var unacknowledged: Int
 
-        init(
-            _ composer: consuming FanOut?, _ endpointIDs: [String], letter: DeadLetter.Letter?,
-            source: (topic: String, partition: Int32, offset: Int64),
-            bytes: Int, unacknowledged: Int
-        ) {
-            (self.composer, self.endpointIDs, self.letter) = (composer, endpointIDs, letter)
-            (self.source, self.bytes, self.unacknowledged) = (source, bytes, unacknowledged)
+        init(_ composer: consuming FanOut, to recipients: Recipients, from: Int, _ source: Source) {
+            let count = recipients.endpointIDs.count
+            (bytes, unacknowledged) = (composer.bytes + count * 64, count - from)
+            self.composer = consume composer
+            (self.recipients, letter, self.source) = (recipients, nil, source)
+        }
+
+        init(_ letter: DeadLetter.Letter, _ source: Source) {
+            composer = nil
+            (recipients, self.letter, self.source) = (nil, letter, source)
+            (bytes, unacknowledged) = (letter.body?.count ?? 0, 1)
         }
 
         /// Records to be written.
-        var count: Int { letter == nil ? endpointIDs.count : 1 }
+        var count: Int { recipients?.endpointIDs.count ?? 1 }
     }
+    private typealias Source = (topic: String, partition: Int32, offset: Int64)
     /// By their tokens' slots.
     private var kept: [Kept?] = []
     private var keptBytes = 0
@@ -71,6 +76,7 @@ final class FanOutStage {
     /// What each of the member's queues reads.
     private var queueStreams: [StreamID] = []
     private var unsent = UnsentDeliveries()
+    private var recipients: RecipientTable
     private var mustRestart = false
     private var pendingAssignment: [TopicPartition]?
     private var nextAssignmentTry: Int64 = 0
@@ -88,6 +94,7 @@ final class FanOutStage {
         deliveriesTopic = configuration.topics.deliveries
         log = configuration.log.with("part", "fanout")
         registry = Registry(rules: configuration.urlRules)
+        recipients = RecipientTable { [count = configuration.partitions] in Murmur2.partition(of: $0, count: count) }
         var options = GroupConsumer.Options(group: configuration.topics.fanOutGroup)
         options.instanceID = configuration.instanceID
         options.sessionTimeoutMilliseconds = Int(configuration.sessionTimeoutMilliseconds)
@@ -97,6 +104,8 @@ final class FanOutStage {
         var producing = Producer.Options()
         // Never gives up: giving up one record and sending the next would break the order.
         producing.messageTimeoutMilliseconds = 0
+        // Its events' bodies, which many deliveries share.
+        producing.keepsValues = true
         producing.bufferKilobytes = configuration.fanOutBytesLimit / 1_024
         // What a turn writes comes in runs of one partition: enough for a run to be gathered, and little for a single event.
         producing.lingerMilliseconds = 0.3
@@ -182,20 +191,16 @@ final class FanOutStage {
         let source = (topic: topicNames[stream.topic], partition: message.partition, offset: message.offset)
         metrics.events.add()
         do throws(Event.Poison) {
-            let event = try Event(headers: { body in message.forEachHeader(body) }, value: message.value)
-            let ids = registry.index.matches(tenant: event.tenant, type: event.type)
+            let event = try EventRecord(headers: { body in message.forEachHeader(body) }, value: message.value)
+            let recipients = recipients.recipients(of: event, version: registry.version) ?? recipients.find(event, in: registry)
+            let ids = recipients.endpointIDs
             if ids.isEmpty { metrics.unmatched.add() }
             guard let (token, from) = progress.begin(stream, offset: message.offset, endpointIDs: ids) else { return }
             let accepted = FanOut.Acceptance(
                 topic: source.topic, partition: source.partition, offset: source.offset,
                 milliseconds: min(message.timestampMilliseconds ?? wall, wall))
-            let bytes = (event.data?.count ?? 0) * 2 + ids.count * 64
-            keep(
-                token,
-                Kept(
-                    FanOut(event, at: accepted, registryOffset: registry.position), ids, letter: nil, source: source, bytes: bytes,
-                    unacknowledged: ids.count - from),
-                from: from)
+            let composer = FanOut(event, as: recipients.distinctFormats, at: accepted, registryOffset: registry.position)
+            keep(token, Kept(composer, to: recipients, from: from, source), from: from)
         } catch {
             metrics.poison.add()
             log.warning(
@@ -207,7 +212,7 @@ final class FanOutStage {
             guard let (token, _) = progress.begin(stream, offset: message.offset, endpointIDs: [""]) else { return }
             let letter = DeadLetter.poison(
                 error.description, headers: message.headers, body: message.value, source: source, nowMilliseconds: wall)
-            keep(token, Kept(nil, [], letter: letter, source: source, bytes: letter.body?.count ?? 0, unacknowledged: 1), from: 0)
+            keep(token, Kept(letter, source), from: 0)
         }
     }
 
@@ -225,8 +230,8 @@ final class FanOutStage {
 
     /// Where a record of an event goes. Dead letters by their keys, whose partition the producer finds: together with each other.
     private func partition(_ slot: UInt32, _ index: Int) -> Int32 {
-        guard let event = kept(slot), index < event.endpointIDs.count else { return -1 }
-        return Murmur2.partition(of: event.endpointIDs[index], count: configuration.partitions)
+        guard let recipients = kept(slot)?.recipients, index < recipients.partitions.count else { return -1 }
+        return recipients.partitions[index]
     }
 
     /// False: the same again later, and nothing before it. The producer's queue is full, or it failed.
@@ -258,18 +263,17 @@ final class FanOutStage {
     }
 
     private func delivery(_ slot: UInt32, _ index: Int) -> FanOut.Delivery? {
-        guard let event = kept(slot), index < event.endpointIDs.count else { return nil }
-        let id = event.endpointIDs[index]
-        return event.composer?.delivery(to: id, as: registry.entries[id]?.prepared?.endpoint.bodyFormat ?? .standard)
+        guard let event = kept(slot), let to = event.recipients, index < to.endpointIDs.count else { return nil }
+        return event.composer?.delivery(to: to.endpointIDs[index], as: to.formats[index])
     }
 
     private func kept(_ slot: UInt32) -> Kept? { slot < kept.count ? kept[Int(slot)] : nil }
 
     private func produce(_ delivery: FanOut.Delivery, _ partition: Int32, _ token: UInt64) -> Producer.Queued {
-        let key = Array(delivery.headers.endpointID.utf8)
-        let record = OutgoingRecord(topic: deliveriesTopic, partition: partition, key: key, value: nil)
-        return delivery.body.withUnsafeBytes { body in
-            producer.produce(record, value: body, token: token) { writer in delivery.headers.forEach { writer.add($0, $1) } }
+        delivery.headers.withEndpointID { id in
+            producer.produce(topic: deliveriesTopic, partition: partition, key: id, keeping: delivery.body, token: token) { writer in
+                delivery.headers.forEach { writer.add($0, $1) }
+            }
         }
     }
 

@@ -6,8 +6,12 @@ import Testing
 import WebhookSigning
 
 struct BodyTests {
+    static func compose(_ event: Event, _ format: Endpoint.BodyFormat) -> FanOut.Delivery? {
+        FanOut(event, as: [format], at: .init(topic: "t", partition: 0, offset: 0, milliseconds: 0), registryOffset: 0)
+            .delivery(to: "ep_1", as: format)
+    }
     static func body(_ event: Event, _ format: Endpoint.BodyFormat) -> String {
-        String(decoding: BodyComposer.compose(event, as: format, acceptedMilliseconds: 0).bytes, as: UTF8.self)
+        String(decoding: compose(event, format)?.body ?? [], as: UTF8.self)
     }
     static func event(_ contentType: String?, _ data: String?, time: String? = nil) -> Event {
         var event = Event(id: "1", source: "/s", type: "a\"b", contentType: contentType, data: data.map { Array($0.utf8) })
@@ -32,7 +36,7 @@ struct BodyTests {
 
     @Test func otherFormats() throws {
         #expect(Self.body(Self.event("text/plain", "hi"), .raw) == "hi")
-        #expect(BodyComposer.compose(Self.event("text/plain", "hi"), as: .raw, acceptedMilliseconds: 0).contentType == "text/plain")
+        #expect(Self.compose(Self.event("text/plain", "hi"), .raw)?.headers.contentType == "text/plain")
         #expect(Self.body(Self.event(nil, nil), .raw) == "")
         let structured = try JSONValue.parse(Self.body(Self.event("application/json", "{\"x\":1}", time: "T"), .cloudEventsStructured))
         #expect(

@@ -59,11 +59,11 @@ public struct EventReplay: Sendable {
             counts.otherType += 1
             return nil
         }
-        counts.replayed += 1
         let accepted = FanOut.Acceptance(
             topic: topic, partition: partition, offset: offset, milliseconds: min(timestampMilliseconds, now))
-        var composer = FanOut(event, at: accepted, registryOffset: registryOffset)
-        var delivery = composer.delivery(to: endpoint.id, as: endpoint.bodyFormat)
+        let composer = FanOut(event, as: [endpoint.bodyFormat], at: accepted, registryOffset: registryOffset)
+        guard var delivery = composer.delivery(to: endpoint.id, as: endpoint.bodyFormat) else { return nil }
+        counts.replayed += 1
         (delivery.headers.dueMilliseconds, delivery.headers.ageFromMilliseconds) = (now, now)
         delivery.headers.replayedFrom = delivery.headers.origin
         return delivery

@@ -18,7 +18,7 @@ public enum DeliveryRequest {
         lines.reserveCapacity(400 + prepared.headerLines.bytes.count)
         lines.append(Names.contentType) { out in
             let start = out.count
-            if !delivery.append(.contentType, to: &out) { out.append("application/octet-stream") }
+            if !delivery.texts.append(.contentType, to: &out) { out.append("application/octet-stream") }
             sanitize(&out, from: start)
         }
         lines.append(ofEveryRequest)
@@ -29,10 +29,10 @@ public enum DeliveryRequest {
         }
         if prepared.endpoint.bodyFormat == .cloudEventsBinary { appendCloudEvents(delivery, to: &lines) }
         if prepared.endpoint.sendsTrace {
-            for field in [DeliveryHeaders.Field.traceParent, .traceState] where delivery.has(field) {
+            for field in [HeaderField.traceParent, .traceState] where delivery.texts.has(field) {
                 lines.append(HeaderName("\(field.name)")) { out in
                     let start = out.count
-                    delivery.append(field, to: &out)
+                    delivery.texts.append(field, to: &out)
                     sanitize(&out, from: start)
                 }
             }

@@ -2,17 +2,46 @@ internal import JSON
 
 /// A CloudEvents 1.0 event as published: attributes and data. `data` nil is an event without data.
 public struct Event: Sendable, Equatable {
-    public var id: String
-    public var source: String
-    public var type: String
-    public var tenant: String
-    /// As sent, not interpreted.
-    public var time: String?
-    public var subject: String?
-    public var contentType: String?
-    public var traceParent: String?
-    public var traceState: String?
+    var texts = HeaderTexts()
     public var data: [UInt8]?
+
+    public var id: String {
+        get { texts[.eventID] ?? "" }
+        set { texts[.eventID] = newValue }
+    }
+    public var source: String {
+        get { texts[.source] ?? "" }
+        set { texts[.source] = newValue }
+    }
+    public var type: String {
+        get { texts[.type] ?? "" }
+        set { texts[.type] = newValue }
+    }
+    public var tenant: String {
+        get { texts[.tenant] ?? "" }
+        set { texts[.tenant] = newValue }
+    }
+    /// As sent, not interpreted.
+    public var time: String? {
+        get { texts[.time] }
+        set { texts[.time] = newValue }
+    }
+    public var subject: String? {
+        get { texts[.subject] }
+        set { texts[.subject] = newValue }
+    }
+    public var contentType: String? {
+        get { texts[.contentType] }
+        set { texts[.contentType] = newValue }
+    }
+    public var traceParent: String? {
+        get { texts[.traceParent] }
+        set { texts[.traceParent] = newValue }
+    }
+    public var traceState: String? {
+        get { texts[.traceState] }
+        set { texts[.traceState] = newValue }
+    }
 
     public static let defaultTenant = "default"
     /// Larger data is poison.
@@ -23,9 +52,11 @@ public struct Event: Sendable, Equatable {
     public init(
         id: String, source: String, type: String, tenant: String = Event.defaultTenant, contentType: String? = nil, data: [UInt8]? = nil
     ) {
-        (self.id, self.source, self.type, self.tenant) = (id, source, type, tenant)
-        (self.contentType, self.data) = (contentType, data)
+        self.init(HeaderTexts(), data: data)
+        (self.id, self.source, self.type, self.tenant, self.contentType) = (id, source, type, tenant, contentType)
     }
+
+    init(_ texts: HeaderTexts, data: [UInt8]?) { (self.texts, self.data) = (texts, data) }
 
     public var messageID: String { Identifiers.message(tenant: tenant, source: source, eventID: id) }
 
@@ -35,20 +66,23 @@ public struct Event: Sendable, Equatable {
         public init(_ description: String) { self.description = description }
     }
 
-    public static func isJSON(contentType: String) -> Bool {
-        // Nearly always, and for every event more than once.
-        if contentType == "application/json" { return true }
-        let media = media(contentType)
-        return media == jsonMedia || media == Array("text/json".utf8) || media.suffix(5).elementsEqual("+json".utf8)
+    /// Whether its content type says that the data is JSON; nil without a content type.
+    static func isCalledJSON(_ texts: HeaderTexts) -> Bool? {
+        texts.with(.contentType) { type in
+            // Nearly always, and for every event more than once.
+            if type.isEqual(to: "application/json") { return true }
+            let media = media(type)
+            return media.elementsEqual("application/json".utf8) || media.elementsEqual("text/json".utf8)
+                || media.suffix(5).elementsEqual("+json".utf8)
+        }
     }
 
-    private static let jsonMedia = Array("application/json".utf8)
-
     /// A content type in lower case, without parameters and blanks.
-    static func media(_ contentType: String) -> [UInt8] {
+    static func media(_ contentType: Span<UInt8>) -> [UInt8] {
         var media: [UInt8] = []
         media.reserveCapacity(32)
-        for byte in contentType.utf8 {
+        for index in contentType.indices {
+            let byte = contentType[index]
             if byte == UInt8(ascii: ";") { break }
             if byte != 0x20, byte != 0x09 { media.append(byte &- 65 < 26 ? byte | 0x20 : byte) }
         }
@@ -76,25 +110,26 @@ extension Event {
         return headers
     }
 
-    /// Checks what the contract says of every event, whatever its mode. `isJSONKnown`: data that is called JSON has been found to be it.
-    public func validate(isJSONKnown: Bool = false) throws(Poison) {
-        func check(_ name: StaticString, _ value: String?, mustBe: Bool = false) throws(Poison) {
-            let count = value?.utf8.count ?? 0
-            guard count > 0 || !mustBe else { throw Poison("\(name) is missing or empty") }
-            guard count <= Self.attributeLimitBytes else { throw Poison("\(name) is longer than \(Self.attributeLimitBytes) bytes") }
+    /// Checks what the contract says of every event, whatever its mode.
+    public func validate() throws(Poison) {
+        try Self.validate(texts, dataBytes: data?.count) { data?.withUnsafeBytes { JSONScanner.isValid($0) } ?? true }
+    }
+
+    /// `isJSON` is asked for data that is called so.
+    static func validate(_ texts: HeaderTexts, dataBytes: Int?, isJSON: () -> Bool) throws(Poison) {
+        func check(_ field: HeaderField, mustBe: Bool = false) throws(Poison) {
+            let count = texts.count(field)
+            guard count > 0 || !mustBe else { throw Poison("\(field.name) is missing or empty") }
+            guard count <= attributeLimitBytes else { throw Poison("\(field.name) is longer than \(attributeLimitBytes) bytes") }
         }
-        try check("ce_id", id, mustBe: true)
-        try check("ce_source", source, mustBe: true)
-        try check("ce_type", type, mustBe: true)
-        try check("ce_time", time)
-        try check("ce_subject", subject)
-        guard Identifiers.isName(tenant) else { throw Poison("ce_tenant must be 1 to 64 of A-Z a-z 0-9 _ -") }
-        guard let data else { return }
-        guard data.count <= Self.dataLimitBytes else {
-            throw Poison("data has \(data.count) bytes; at most \(Self.dataLimitBytes) are allowed")
-        }
-        if !isJSONKnown, let contentType, Self.isJSON(contentType: contentType), !data.withUnsafeBytes({ JSONScanner.isValid($0) }) {
-            throw Poison("data isn't valid JSON, though its content type says so")
-        }
+        try check(.eventID, mustBe: true)
+        try check(.source, mustBe: true)
+        try check(.type, mustBe: true)
+        try check(.time)
+        try check(.subject)
+        guard texts.with(.tenant, Identifiers.isName) == true else { throw Poison("ce_tenant must be 1 to 64 of A-Z a-z 0-9 _ -") }
+        guard let dataBytes else { return }
+        guard dataBytes <= dataLimitBytes else { throw Poison("data has \(dataBytes) bytes; at most \(dataLimitBytes) are allowed") }
+        if isCalledJSON(texts) == true, !isJSON() { throw Poison("data isn't valid JSON, though its content type says so") }
     }
 }

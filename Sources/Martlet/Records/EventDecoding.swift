@@ -1,149 +1,153 @@
+internal import Cryptography
 internal import JSON
 
 /// What the contract says of an event, by its names in both modes. All else is an extension attribute or no affair of ours.
-private enum Attribute: Int, CaseIterable {
-    case specVersion, id, source, type, tenant, time, subject, contentType, traceParent, traceState
+private enum Attribute {
+    case specVersion
+    case text(HeaderField)
     // In the JSON event format only.
     case data, dataBase64
 
-    /// In the JSON event format.
-    var member: StaticString {
-        switch self {
-        case .specVersion: "specversion"
-        case .id: "id"
-        case .source: "source"
-        case .type: "type"
-        case .tenant: "tenant"
-        case .time: "time"
-        case .subject: "subject"
-        case .contentType: "datacontenttype"
-        case .traceParent: "traceparent"
-        case .traceState: "tracestate"
-        case .data: "data"
-        case .dataBase64: "data_base64"
-        }
-    }
     /// Of a record, in binary mode.
-    private var header: StaticString? {
+    static let headers = NameTable<Self>([("ce_specversion", .specVersion)] + HeaderField.ofEvents.map { ($0.name, .text($0)) })
+
+    /// In the JSON event format.
+    static let members = NameTable<Self>([
+        ("specversion", .specVersion), ("id", .text(.eventID)), ("source", .text(.source)), ("type", .text(.type)),
+        ("tenant", .text(.tenant)), ("time", .text(.time)), ("subject", .text(.subject)), ("datacontenttype", .text(.contentType)),
+        ("traceparent", .text(.traceParent)), ("tracestate", .text(.traceState)), ("data", .data), ("data_base64", .dataBase64),
+    ])
+
+    /// Not one of the attributes that describe it.
+    var isData: Bool { bit & (Self.data.bit | Self.dataBase64.bit) != 0 }
+
+    /// For sets of them.
+    var bit: UInt32 {
         switch self {
-        case .specVersion: "ce_specversion"
-        case .id: "ce_id"
-        case .source: "ce_source"
-        case .type: "ce_type"
-        case .tenant: "ce_tenant"
-        case .time: "ce_time"
-        case .subject: "ce_subject"
-        case .contentType: "content-type"
-        case .traceParent: "traceparent"
-        case .traceState: "tracestate"
-        case .data, .dataBase64: nil
+        case .text(let field): 1 << UInt32(field.rawValue)
+        case .specVersion: 1 << 29
+        case .data: 1 << 30
+        case .dataBase64: 1 << 31
         }
     }
-    static let members = NameTable(allCases.map { ($0.member, $0) })
-    static let headers = NameTable(allCases.compactMap { attribute in attribute.header.map { ($0, attribute) } })
 }
 
-extension Event {
-    /// Decodes a record in binary or structured mode. `headers` calls its argument for each header.
+/// What `ce_specversion` says.
+private enum Version {
+    case missing, supported
+    case other(String)
+
+    init(_ text: UnsafeRawBufferPointer) {
+        self = text.elementsEqual("1.0".utf8) ? .supported : .other(String(String(decoding: text, as: UTF8.self).prefix(16)))
+    }
+
+    func check() throws(Event.Poison) {
+        switch self {
+        case .missing: throw Event.Poison("ce_specversion is missing; expected 1.0")
+        case .supported: return
+        case .other(let text): throw Event.Poison("ce_specversion is '\(text)'; expected 1.0")
+        }
+    }
+}
+
+/// An event as it lies in a record, in binary or structured mode: its attributes, and its data without a copy. Valid as long as the record's
+/// bytes.
+public struct EventRecord: ~Copyable {
+    var texts = HeaderTexts()
+    private var data = Data.none
+
+    private enum Data {
+        case none
+        /// As it stands in the record.
+        case lies(UnsafeRawBufferPointer)
+        case decoded([UInt8])
+    }
+
+    /// `headers` calls its argument for each header.
     public init(
         headers: ((_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Void) -> Void, value: UnsafeRawBufferPointer?
-    ) throws(Poison) {
+    ) throws(Event.Poison) {
         var found = RecordAttributes()
         headers { found.take($0, $1) }
         if let poison = found.poison { throw poison }
-        if let contentType = found[.contentType], try Self.isStructured(contentType) {
-            guard let value else { throw Poison("structured mode without a value") }
-            let isJSONKnown: Bool
-            (self, isJSONKnown) = try Self.structured(value)
-            traceParent = traceParent ?? found[.traceParent]
-            traceState = traceState ?? found[.traceState]
-            try validate(isJSONKnown: isJSONKnown)
-            return
-        }
-        guard found.hasAttributes else {
-            throw Poison(value == nil ? "null value without ce_* attributes" : "ce_id, ce_source and ce_type are missing")
-        }
-        try Self.check(version: found[.specVersion])
-        self.init(
-            id: found[.id] ?? "", source: found[.source] ?? "", type: found[.type] ?? "", tenant: found[.tenant] ?? Self.defaultTenant,
-            contentType: found[.contentType])
-        (time, subject) = (found[.time], found[.subject])
-        (traceParent, traceState) = (found[.traceParent], found[.traceState])
-        if let value {
-            guard value.count <= Self.dataLimitBytes else {
-                throw Poison("data has \(value.count) bytes; at most \(Self.dataLimitBytes) are allowed")
+        var isJSONKnown = false
+        if try found.isStructured() {
+            guard let value else { throw Event.Poison("structured mode without a value") }
+            isJSONKnown = try readStructured(value)
+            for field in [HeaderField.traceParent, .traceState] where found.texts.has(field) && !texts.has(field) {
+                texts[field] = found.texts[field]
             }
-            data = Array(value)
+        } else {
+            guard found.hasAttributes else {
+                throw Event.Poison(value == nil ? "null value without ce_* attributes" : "ce_id, ce_source and ce_type are missing")
+            }
+            try found.version.check()
+            texts = found.texts
+            data = value.map { .lies($0) } ?? .none
         }
-        try validate()
+        try Event.validate(texts, dataBytes: withData { $0?.count }) {
+            isJSONKnown || withData { $0.map { JSONScanner.isValid($0) } ?? true }
+        }
     }
 
-    private static func isStructured(_ contentType: String) throws(Poison) -> Bool {
-        if contentType == "application/cloudevents+json" { return true }
-        if contentType == "application/json" { return false }
-        let media = media(contentType)
-        guard media.starts(with: "application/cloudevents".utf8) else { return false }
-        guard media.elementsEqual("application/cloudevents+json".utf8) else {
-            let shown = String(decoding: media.prefix(64), as: UTF8.self)
-            throw Poison("structured mode '\(shown)' isn't supported; use application/cloudevents+json")
+    public var tenant: String { texts[.tenant] ?? "" }
+    public var type: String { texts[.type] ?? "" }
+
+    /// nil: an event without data.
+    func withData<Result>(_ body: (UnsafeRawBufferPointer?) -> Result) -> Result {
+        switch data {
+        case .none: body(nil)
+        case .lies(let bytes): body(bytes)
+        case .decoded(let bytes): bytes.withUnsafeBytes { body($0) }
         }
+    }
+
+    /// The JSON event format. The bytes of `data` are kept as they stand: numbers, key order and escapes arrive as sent. True: they have been
+    /// found to be JSON with the whole, which what stands in base64 has not.
+    private mutating func readStructured(_ bytes: UnsafeRawBufferPointer) throws(Event.Poison) -> Bool {
+        // With what its deliveries will add.
+        texts.reserve(bytes: 384)
+        var (version, data, base64): (Version, UnsafeRawBufferPointer?, JSONText?) = (.missing, nil, nil)
+        // The first that should have been a string.
+        var wrong: Event.Poison?
+        try Self.forEachMember(bytes) { name, attribute, value, text throws(Event.Poison) in
+            if case .data = attribute { return data = value }
+            guard let text else {
+                if !value.elementsEqual("null".utf8) {
+                    let kind = (try? JSONValue.parse(value))?.kind ?? "another value"
+                    wrong = wrong ?? Event.Poison("structured mode: '\(name.text)' must be a string, not \(kind)")
+                }
+                return
+            }
+            switch attribute {
+            case .specVersion: version = text.withUTF8(Version.init)
+            case .text(let field): text.withUTF8 { texts.set(field, $0) }
+            case .dataBase64: base64 = text
+            case .data: break
+            }
+        }
+        if let wrong { throw wrong }
+        try version.check()
+        if let base64 {
+            guard data == nil else { throw Event.Poison("structured mode: both data and data_base64") }
+            guard let decoded = Base64Text.decode(base64.text) else { throw Event.Poison("structured mode: data_base64 isn't base64") }
+            self.data = .decoded(decoded)
+            return false
+        }
+        if let data { try take(structuredData: data) }
         return true
     }
 
-    private static func check(version: String?) throws(Poison) {
-        guard let version else { throw Poison("ce_specversion is missing; expected 1.0") }
-        guard version == "1.0" else { throw Poison("ce_specversion is '\(version.prefix(16))'; expected 1.0") }
-    }
-
-    /// The JSON event format. The bytes of `data` are kept as they stand: numbers, key order and escapes arrive as sent. They have been found to be JSON
-    /// with the whole, which what stands in base64 has not.
-    private static func structured(_ bytes: UnsafeRawBufferPointer) throws(Poison) -> (event: Event, isJSONKnown: Bool) {
-        let members = try members(bytes)
-        func text(_ attribute: Attribute) throws(Poison) -> String? {
-            guard let value = members.values[attribute.rawValue], !value.isNull else { return nil }
-            guard let text = value.stringValue else {
-                throw Poison("structured mode: '\(attribute.member)' must be a string, not \(value.kind)")
-            }
-            return text
-        }
-        try check(version: text(.specVersion))
-        var event = Event(
-            id: try text(.id) ?? "", source: try text(.source) ?? "", type: try text(.type) ?? "",
-            tenant: try text(.tenant) ?? defaultTenant, contentType: try text(.contentType))
-        (event.time, event.subject) = (try text(.time), try text(.subject))
-        (event.traceParent, event.traceState) = (try text(.traceParent), try text(.traceState))
-        if let encoded = try text(.dataBase64) {
-            guard members.data == nil else { throw Poison("structured mode: both data and data_base64") }
-            guard let decoded = Base64Text.decode(encoded) else { throw Poison("structured mode: data_base64 isn't base64") }
-            event.data = decoded
-            return (event, false)
-        }
-        if let data = members.data {
-            try event.take(structuredData: data)
-        }
-        return (event, true)
-    }
-
-    private struct Members {
-        /// By the attributes' numbers, but for `data`.
-        var values: [JSONValue?] = Array(repeating: nil, count: Attribute.allCases.count)
-        var data: UnsafeRawBufferPointer?
-        /// Of extension attributes only the names count: none may stand twice.
-        var others: Set<String> = []
-
-        mutating func isNew(_ attribute: Attribute?, _ name: () -> String) -> Bool {
-            switch attribute {
-            case .data?: data == nil
-            case let attribute?: values[attribute.rawValue] == nil
-            case nil: others.insert(name()).inserted
-            }
-        }
-    }
-
-    private static func members(_ bytes: UnsafeRawBufferPointer) throws(Poison) -> Members {
-        var members = Members()
+    /// Calls `body` with each attribute's name, its value, and that as a text where it is one. The value of extension attributes doesn't
+    /// count, but no name may stand twice.
+    private static func forEachMember(
+        _ bytes: UnsafeRawBufferPointer,
+        _ body: (_ name: JSONText, Attribute, _ value: UnsafeRawBufferPointer, _ text: JSONText?) throws(Event.Poison) -> Void
+    ) throws(Event.Poison) {
+        let bad = Event.Poison("structured mode: the value isn't a valid JSON object")
         var scanner = JSONScanner(bytes)
-        let bad = Poison("structured mode: the value isn't a valid JSON object")
+        var known: UInt32 = 0
+        var others: Set<String> = []
         guard scanner.take(UInt8(ascii: "{")) else { throw bad }
         if !scanner.take(UInt8(ascii: "}")) {
             repeat {
@@ -151,52 +155,56 @@ extension Event {
                     let first = scanner.peek()
                 else { throw bad }
                 let attribute = name.withUTF8 { Attribute.members[$0] }
-                guard members.isNew(attribute, { name.text }) else {
-                    throw Poison("structured mode: '\(name.text.prefix(64))' stands twice")
-                }
+                let isNew = attribute.map { known & $0.bit == 0 } ?? others.insert(name.text).inserted
+                guard isNew else { throw Event.Poison("structured mode: '\(name.text.prefix(64))' stands twice") }
                 let start = scanner.position
-                let isText = first == UInt8(ascii: "\"") && attribute != nil && attribute != .data
-                let value = isText ? scanner.takeString() : nil
-                guard isText ? value != nil : scanner.skipValue() else { throw bad }
-                let raw = UnsafeRawBufferPointer(rebasing: bytes[start..<scanner.position])
-                guard raw.count <= attributeLimitBytes * 6 || attribute == .data || attribute == .dataBase64 else {
-                    throw Poison("\(name.text.prefix(64)) is longer than \(attributeLimitBytes) bytes")
+                let isText = first == UInt8(ascii: "\"")
+                let text = isText ? scanner.takeString() : nil
+                guard isText ? text != nil : scanner.skipValue() else { throw bad }
+                let value = UnsafeRawBufferPointer(rebasing: bytes[start..<scanner.position])
+                guard value.count <= Event.attributeLimitBytes * 6 || attribute?.isData == true else {
+                    throw Event.Poison("\(name.text.prefix(64)) is longer than \(Event.attributeLimitBytes) bytes")
                 }
-                switch attribute {
-                case .data?: members.data = raw
-                case let attribute?:
-                    members.values[attribute.rawValue] = value.map { .string($0.text) } ?? (try? JSONValue.parse(raw)) ?? .null
-                case nil: break
-                }
+                guard let attribute else { continue }
+                known |= attribute.bit
+                try body(name, attribute, value, text)
             } while scanner.take(UInt8(ascii: ","))
             guard scanner.take(UInt8(ascii: "}")) else { throw bad }
         }
         guard scanner.atEnd() else { throw bad }
-        return members
     }
 
     /// With a JSON content type (the default) `data` is the JSON text itself; else a JSON string holds the text.
-    private mutating func take(structuredData raw: UnsafeRawBufferPointer) throws(Poison) {
-        if contentType == nil { contentType = "application/json" }
-        if raw.elementsEqual("null".utf8) {
-            data = nil
-        } else if Self.isJSON(contentType: contentType ?? "") {
-            data = Array(raw)
+    private mutating func take(structuredData raw: UnsafeRawBufferPointer) throws(Event.Poison) {
+        if !texts.has(.contentType) { texts.set(.contentType) { $0.append("application/json") } }
+        if raw.elementsEqual("null".utf8) { return }
+        if Event.isCalledJSON(texts) == true {
+            data = .lies(raw)
         } else if let text = (try? JSONValue.parse(raw))?.stringValue {
-            data = Array(text.utf8)
+            data = .decoded(Array(text.utf8))
         } else {
-            throw Poison("structured mode: data of content type '\((contentType ?? "").prefix(64))' must be a string, or data_base64")
+            let type = (texts[.contentType] ?? "").prefix(64)
+            throw Event.Poison("structured mode: data of content type '\(type)' must be a string, or data_base64")
         }
+    }
+}
+
+extension Event {
+    /// Decodes a record in binary or structured mode. `headers` calls its argument for each header.
+    public init(
+        headers: ((_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Void) -> Void, value: UnsafeRawBufferPointer?
+    ) throws(Poison) {
+        let record = try EventRecord(headers: headers, value: value)
+        self.init(record.texts, data: record.withData { $0.map { Array($0) } })
     }
 }
 
 /// The headers that the binding knows; all others are ignored, whatever bytes they hold.
 private struct RecordAttributes {
-    private var values: [String?] = Array(repeating: nil, count: Attribute.allCases.count)
+    var texts = HeaderTexts()
+    var version = Version.missing
     var hasAttributes = false
     var poison: Event.Poison?
-
-    subscript(attribute: Attribute) -> String? { values[attribute.rawValue] }
 
     mutating func take(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
         let known = Attribute.headers[name]
@@ -208,10 +216,34 @@ private struct RecordAttributes {
             if isAttribute { poison = poison ?? .init("\(shown()) is longer than \(Event.attributeLimitBytes) bytes") }
             return
         }
-        guard let text = String(validating: value, as: UTF8.self) else {
+        guard value.isUTF8 else {
             if isAttribute { poison = poison ?? .init("\(shown()) isn't UTF-8") }
             return
         }
-        if let known, values[known.rawValue] == nil { values[known.rawValue] = text }
+        switch known {
+        case .text(let field)? where !texts.has(field): texts.set(field, value)
+        case .specVersion?: if case .missing = version { version = Version(value) }
+        default: break
+        }
+    }
+
+    func isStructured() throws(Event.Poison) -> Bool {
+        guard texts.has(.contentType), !texts.equals(.contentType, "application/json") else { return false }
+        if texts.equals(.contentType, "application/cloudevents+json") { return true }
+        let media = texts.with(.contentType, Event.media) ?? []
+        guard media.starts(with: "application/cloudevents".utf8) else { return false }
+        guard media.elementsEqual("application/cloudevents+json".utf8) else {
+            let shown = String(decoding: media.prefix(64), as: UTF8.self)
+            throw Event.Poison("structured mode '\(shown)' isn't supported; use application/cloudevents+json")
+        }
+        return true
+    }
+}
+
+extension UnsafeRawBufferPointer {
+    fileprivate var isUTF8: Bool {
+        var all: UInt8 = 0
+        for byte in self { all |= byte }
+        return all < 0x80 || String(validating: self, as: UTF8.self) != nil
     }
 }

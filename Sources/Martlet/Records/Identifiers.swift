@@ -3,42 +3,41 @@ internal import Cryptography
 /// Deterministic ids: a duplicate caused by a crash anywhere carries the same id, and the receiver can drop it.
 public enum Identifiers {
     /// `kind`, and the first 16 bytes of SHA-256 over, for each field, its big-endian u32 length and its UTF-8 bytes; in base32, 26 characters.
-    static func hash(_ kind: String, _ fields: [String]) -> String {
+    static func hash(_ kind: StaticString, _ fields: [String]) -> String {
         var out: [UInt8] = []
-        out.reserveCapacity(32)
-        out.append(contentsOf: kind.utf8)
-        let digest = SHA256.inlineDigest(lengthPrefixed(fields).span)
-        Base32.append(digest.span.extracting(first: 16), to: &out)
+        append(kind, to: &out) { hash in for field in fields { hash.add(Array(field.utf8).span) } }
         return String(decoding: out, as: UTF8.self)
     }
 
-    /// The `webhook-id` of a delivery, as UTF-8. What is hashed lies in `out` for that long: the same array serves both.
-    static func appendMessage(of delivery: DeliveryHeaders, to out: inout [UInt8]) {
-        let start = out.count
-        appendLengthPrefixed(to: &out) { delivery.append(.tenant, to: &$0) }
-        appendLengthPrefixed(to: &out) { delivery.append(.source, to: &$0) }
-        appendLengthPrefixed(to: &out) { delivery.append(.eventID, to: &$0) }
-        let digest = SHA256.inlineDigest(out.span.extracting(start..<out.count))
-        out.removeLast(out.count - start)
-        out.append("msg_")
+    /// Of the fields that `add` adds.
+    @inline(__always)
+    private static func append(_ kind: StaticString, to out: inout [UInt8], _ add: (inout SHA256Stream) -> Void) {
+        var hash = SHA256Stream()
+        add(&hash)
+        let digest = hash.finish()
+        out.append(kind)
         Base32.append(digest.span.extracting(first: 16), to: &out)
+    }
+
+    /// The `webhook-id` of an event's deliveries, as UTF-8.
+    static func appendMessage(of event: HeaderTexts, to out: inout [UInt8]) {
+        append("msg_", to: &out) { hash in
+            event.with(.tenant) { hash.add($0) }
+            event.with(.source) { hash.add($0) }
+            event.with(.eventID) { hash.add($0) }
+        }
+    }
+
+    static func appendDelivery(messageID: Span<UInt8>, endpointID: Span<UInt8>, to out: inout [UInt8]) {
+        append("dlv_", to: &out) { hash in
+            hash.add(messageID)
+            hash.add(endpointID)
+        }
     }
 
     /// For each field its big-endian u32 length and its UTF-8 bytes.
     static func lengthPrefixed(_ fields: [String]) -> [UInt8] {
-        var input: [UInt8] = []
-        input.reserveCapacity(96)
-        for field in fields { appendLengthPrefixed(to: &input) { $0.append(contentsOf: field.utf8) } }
-        return input
-    }
-
-    /// What `write` appends, behind its length.
-    private static func appendLengthPrefixed(to input: inout [UInt8], _ write: (inout [UInt8]) -> Void) {
-        let start = input.count
-        for _ in 0..<4 { input.append(0) }
-        write(&input)
-        let length = UInt32(input.count - start - 4)
-        for place in 0..<4 { input[start + place] = UInt8(truncatingIfNeeded: length >> UInt32(24 - 8 * place)) }
+        fields.flatMap { field in (0..<4).map { UInt8(truncatingIfNeeded: field.utf8.count >> (24 - 8 * $0)) } + Array(field.utf8) }
     }
 
     /// The `webhook-id`. `message(tenant: "default", source: "/shop", eventID: "a1")` is `msg_ugl5w4bk2xf6o6ltyd4sngql7u`.
@@ -57,10 +56,24 @@ public enum Identifiers {
     public static func newEventID() -> String { "evt_" + Base32.encode(SecureRandom.bytes(16)) }
 
     /// Tenants and chosen ids: `[A-Za-z0-9_-]{1,64}`.
-    public static func isName(_ text: some StringProtocol) -> Bool {
-        (1...64).contains(text.utf8.count)
-            && text.utf8.allSatisfy {
-                $0 &- 97 < 26 || $0 &- 65 < 26 || $0 &- 48 < 10 || $0 == UInt8(ascii: "_") || $0 == UInt8(ascii: "-")
-            }
+    public static func isName(_ text: some StringProtocol) -> Bool { isName(Array(text.utf8).span) }
+
+    static func isName(_ text: Span<UInt8>) -> Bool {
+        guard (1...64).contains(text.count) else { return false }
+        for index in text.indices {
+            let byte = text[index]
+            let isNamed = (byte | 0x20) &- 97 < 26 || byte &- 48 < 10 || byte == UInt8(ascii: "_") || byte == UInt8(ascii: "-")
+            guard isNamed else { return false }
+        }
+        return true
+    }
+}
+
+extension SHA256Stream {
+    /// A field, behind its length as a big-endian u32.
+    fileprivate mutating func add(_ field: Span<UInt8>) {
+        let length = InlineArray<4, UInt8> { UInt8(truncatingIfNeeded: field.count >> (24 - 8 * $0)) }
+        update(length.span)
+        update(field)
     }
 }

@@ -4,34 +4,42 @@ internal import Cryptography
 public enum Timestamp {
     /// RFC 3339, UTC, milliseconds: `2026-11-21T10:52:00.123Z`.
     public static func text(milliseconds: Int64) -> String {
+        var out: [UInt8] = []
+        append(milliseconds: milliseconds, to: &out)
+        return String(decoding: out, as: UTF8.self)
+    }
+
+    /// The same as UTF-8.
+    static func append(milliseconds: Int64, to out: inout [UInt8]) {
         let days = milliseconds.quotient(by: 86_400_000)
         let inDay = milliseconds - days * 86_400_000
         let (year, month, day) = civil(days)
-        var out: [UInt8] = []
-        out.reserveCapacity(24)
-        /// With zeros in front, and `end` behind.
-        func pad(_ value: Int64, _ width: Int, _ end: UInt8) {
-            if width == 2 {
-                out.append(48 + UInt8(value / 10))
-                out.append(48 + UInt8(value % 10))
-            } else {
-                var limit: Int64 = 10
-                for _ in 1..<width {
-                    if value >= 0, value < limit { out.append(48) }
-                    limit *= 10
-                }
-                Decimal.append(Int(value), to: &out)
+        out.append(addingCapacity: 44) { out in
+            func two(_ value: Int64, _ out: inout OutputSpan<UInt8>) {
+                out.append(48 + UInt8(truncatingIfNeeded: value / 10))
+                out.append(48 + UInt8(truncatingIfNeeded: value % 10))
             }
-            out.append(end)
+            if (0...9_999).contains(year) {
+                two(year / 100, &out)
+                two(year % 100, &out)
+            } else {
+                Decimal.with(Int(year)) { digits in for index in digits.indices { out.append(digits[index]) } }
+            }
+            out.append(UInt8(ascii: "-"))
+            two(month, &out)
+            out.append(UInt8(ascii: "-"))
+            two(day, &out)
+            out.append(UInt8(ascii: "T"))
+            two(inDay / 3_600_000, &out)
+            out.append(UInt8(ascii: ":"))
+            two(inDay / 60_000 % 60, &out)
+            out.append(UInt8(ascii: ":"))
+            two(inDay / 1_000 % 60, &out)
+            out.append(UInt8(ascii: "."))
+            out.append(48 + UInt8(truncatingIfNeeded: inDay % 1_000 / 100))
+            two(inDay % 100, &out)
+            out.append(UInt8(ascii: "Z"))
         }
-        pad(year, 4, UInt8(ascii: "-"))
-        pad(month, 2, UInt8(ascii: "-"))
-        pad(day, 2, UInt8(ascii: "T"))
-        pad(inDay / 3_600_000, 2, UInt8(ascii: ":"))
-        pad(inDay / 60_000 % 60, 2, UInt8(ascii: ":"))
-        pad(inDay / 1_000 % 60, 2, UInt8(ascii: "."))
-        pad(inDay % 1_000, 3, UInt8(ascii: "Z"))
-        return String(decoding: out, as: UTF8.self)
     }
 
     /// An HTTP date (RFC 9110, the preferred form): `Sun, 06 Nov 1994 08:49:37 GMT` → Unix milliseconds.

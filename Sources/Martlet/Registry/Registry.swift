@@ -41,6 +41,8 @@ public struct Registry: Sendable {
     public let decoder: RegistryRecord.Decoder
     public private(set) var entries: [String: Entry] = [:]
     public private(set) var index = SubscriptionIndex()
+    /// Grows with every change of an entry.
+    public private(set) var version = 0
     /// The offset after the last record read.
     public private(set) var position: Int64 = 0
 
@@ -86,12 +88,14 @@ public struct Registry: Sendable {
 
     private mutating func put(_ entry: Entry) {
         remove(entry.id)
+        version += 1
         entries[entry.id] = entry
         index.insert(entry.id, tenant: entry.tenant, types: entry.types)
     }
 
     private mutating func remove(_ id: String) {
         guard let old = entries.removeValue(forKey: id) else { return }
+        version += 1
         index.remove(id, tenant: old.tenant, types: old.types)
     }
 }

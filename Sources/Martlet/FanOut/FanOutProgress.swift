@@ -1,0 +1,192 @@
+/// What fan-out has done of its partitions: an event is done when all its deliveries are acknowledged.
+public struct FanOutProgress: Sendable {
+    public struct EventToken: Hashable, Sendable {
+        public let slot: UInt32
+        public init(slot: UInt32) { self.slot = slot }
+    }
+
+    /// In a slot; without deliveries where nothing is.
+    private struct Event: Sendable {
+        var stream = StreamID(topic: 0, partition: -1)
+        var offset: Int64 = -1
+        var endpointIDs: [String] = []
+        var isAcknowledged = Flags(count: 0)
+        /// Deliveries acknowledged without a gap, from the first.
+        var prefix = 0
+        var remaining = 0
+        var isDropped = false
+
+        /// True when it was the last one.
+        mutating func acknowledge(_ index: Int) -> Bool {
+            isAcknowledged[index] = true
+            remaining -= 1
+            while prefix < endpointIDs.count, isAcknowledged[prefix] { prefix += 1 }
+            return remaining == 0
+        }
+    }
+
+    /// A few need no memory of their own.
+    private struct Flags: Sendable {
+        private var first: UInt64 = 0
+        private var others: [UInt64] = []
+
+        init(count: Int) { if count > 64 { others = Array(repeating: 0, count: (count - 1) / 64) } }
+
+        subscript(index: Int) -> Bool {
+            get { (index < 64 ? first : others[index / 64 - 1]) & bit(index) != 0 }
+            set {
+                // Set, never taken back.
+                if index < 64 { first |= bit(index) } else { others[index / 64 - 1] |= bit(index) }
+            }
+        }
+
+        private func bit(_ index: Int) -> UInt64 { 1 << UInt64(index & 63) }
+    }
+
+    private struct Stream: Sendable {
+        var tracker: OffsetTracker?
+        var cursor: String?
+        var cursorOffset: Int64?
+        var committed: PartitionCommit?
+        /// The slots of its events from the lowest unfinished one on; of those behind it some may be done, and their slots others'.
+        var open = RingQueue<(offset: Int64, slot: UInt32)>()
+    }
+
+    public struct PartitionCommit: Sendable, Equatable {
+        public var stream: StreamID
+        public var offset: Int64
+        public var metadata: String
+        public init(stream: StreamID, offset: Int64, metadata: String) {
+            (self.stream, self.offset, self.metadata) = (stream, offset, metadata)
+        }
+    }
+
+    private var events: [Event] = []
+    private var free: [UInt32] = []
+    private var streams = StreamTable(nothing: Stream())
+    public private(set) var unfinished = 0
+
+    public init() {}
+
+    public mutating func own(_ stream: StreamID, committed: Int64?, metadata: String) throws(CommitMetadata.Unreadable) {
+        var state = Stream()
+        if let committed {
+            let (decoded, _) = try CommitMetadata.decode(metadata, committed: committed)
+            state.tracker = OffsetTracker(start: committed, completed: decoded.completed)
+            (state.cursor, state.cursorOffset) = (decoded.cursor, committed)
+            state.committed = PartitionCommit(stream: stream, offset: committed, metadata: metadata)
+        }
+        streams[stream] = state
+    }
+
+    /// They are gone; late acknowledgements of theirs are ignored.
+    public mutating func disown(_ leaving: [StreamID]) {
+        for stream in leaving {
+            while let (offset, slot) = streams.update(stream, { $0.open.popFirst() }) ?? nil {
+                guard isOpen(slot, stream, offset) else { continue }
+                events[Int(slot)].isDropped = true
+                unfinished -= 1
+            }
+            streams[stream] = nil
+        }
+    }
+
+    /// Whether the slot is still that event's.
+    private func isOpen(_ slot: UInt32, _ stream: StreamID, _ offset: Int64) -> Bool {
+        let slot = Int(slot)
+        return events[slot].offset == offset && events[slot].stream == stream && !events[slot].isDropped
+    }
+
+    /// The log begins above, or ends below, where reading should have gone on: it goes on at `offset`, whatever was remembered.
+    public mutating func restart(_ stream: StreamID, at offset: Int64) {
+        guard let state = streams[stream] else { return }
+        if let next = state.tracker?.next, offset >= next {
+            streams[stream]?.tracker?.endReached(offset)
+        } else {
+            disown([stream])
+            streams[stream] = Stream(tracker: OffsetTracker(start: offset))
+        }
+    }
+
+    public func owns(_ stream: StreamID) -> Bool { streams.has(stream) }
+    public var owned: [StreamID] { streams.keys }
+    public func position(_ stream: StreamID) -> Int64? { streams.look(stream) { $0.tracker?.next } ?? nil }
+
+    /// An event was read with the endpoints that match it, in ascending order. nil: done before. `from`: the first that is still to be
+    /// produced.
+    public mutating func begin(_ stream: StreamID, offset: Int64, endpointIDs: [String]) -> (token: EventToken, from: Int)? {
+        let isFresh = streams.update(stream) { state in
+            if state.tracker == nil { state.tracker = OffsetTracker(start: offset) }
+            return state.tracker?.begin(offset) == .fresh
+        }
+        guard isFresh == true else { return nil }
+        var from = 0
+        if let cursor = streams.look(stream, { $0.cursorOffset == offset ? $0.cursor : nil }) ?? nil {
+            from = endpointIDs.firstIndex { $0 > cursor } ?? endpointIDs.count
+        }
+        let remaining = endpointIDs.count - from
+        guard remaining > 0 else {
+            streams.update(stream) { _ = $0.tracker?.complete(offset) }
+            return nil
+        }
+        var event = Event(
+            stream: stream, offset: offset, endpointIDs: endpointIDs, isAcknowledged: Flags(count: endpointIDs.count), prefix: from,
+            remaining: remaining)
+        for index in 0..<from { event.isAcknowledged[index] = true }
+        let slot: UInt32
+        if let reused = free.popLast() {
+            slot = reused
+            events[Int(slot)] = event
+        } else {
+            slot = UInt32(events.count)
+            events.append(event)
+        }
+        streams.update(stream) { $0.open.append((offset, slot)) }
+        unfinished += 1
+        return (EventToken(slot: slot), from)
+    }
+
+    public mutating func endReached(_ stream: StreamID, offset: Int64) {
+        streams.update(stream) { state in
+            if state.tracker == nil { state.tracker = OffsetTracker(start: offset) }
+            state.tracker?.endReached(offset)
+        }
+    }
+
+    /// Delivery number `index` of the event is with the brokers.
+    public mutating func acknowledged(_ token: EventToken, index: Int) {
+        let slot = Int(token.slot)
+        guard slot < events.count, index < events[slot].endpointIDs.count, !events[slot].isAcknowledged[index] else { return }
+        guard events[slot].acknowledge(index) else { return }
+        let (stream, offset, isDropped) = (events[slot].stream, events[slot].offset, events[slot].isDropped)
+        events[slot] = Event()
+        free.append(token.slot)
+        guard !isDropped else { return }
+        unfinished -= 1
+        streams.update(stream) { _ = $0.tracker?.complete(offset) }
+        while let first = streams.look(stream, { $0.open.first }) ?? nil, !isOpen(first.slot, stream, first.offset) {
+            streams.update(stream) { _ = $0.open.popFirst() }
+        }
+    }
+
+    /// What to commit: the lowest unfinished event, with how far it has come.
+    public func commits(onlyChanged: Bool) -> [PartitionCommit] {
+        streams.keys.compactMap { stream in
+            guard let state = streams[stream], let tracker = state.tracker else { return nil }
+            var metadata = CommitMetadata(completed: tracker.completed)
+            if let first = state.open.first, first.offset == tracker.watermark, events[Int(first.slot)].prefix > 0 {
+                let event = events[Int(first.slot)]
+                metadata.cursor = event.endpointIDs[event.prefix - 1]
+            } else if state.cursorOffset == tracker.watermark, tracker.next == tracker.watermark {
+                metadata.cursor = state.cursor
+            }
+            let commit = PartitionCommit(
+                stream: stream, offset: tracker.watermark, metadata: metadata.encoded(committed: tracker.watermark))
+            return onlyChanged && commit == state.committed ? nil : commit
+        }
+    }
+
+    public mutating func committed(_ commits: [PartitionCommit]) {
+        for commit in commits { streams[commit.stream]?.committed = commit }
+    }
+}
