@@ -48,25 +48,32 @@ final class FanOutStage {
         let composer: FanOut?
         let recipients: Recipients?
         let letter: DeadLetter.Letter?
+        let token: FanOutProgress.EventToken
         let source: Source
         let bytes: Int
         var unacknowledged: Int
 
-        init(_ composer: consuming FanOut, to recipients: Recipients, from: Int, _ source: Source) {
+        init(_ token: FanOutProgress.EventToken, _ composer: consuming FanOut, to recipients: Recipients, from: Int, _ source: Source) {
             let count = recipients.endpointIDs.count
             (bytes, unacknowledged) = (composer.bytes + count * 64, count - from)
             self.composer = consume composer
-            (self.recipients, letter, self.source) = (recipients, nil, source)
+            (self.token, self.recipients, letter, self.source) = (token, recipients, nil, source)
         }
 
-        init(_ letter: DeadLetter.Letter, _ source: Source) {
+        init(_ token: FanOutProgress.EventToken, _ letter: DeadLetter.Letter, _ source: Source) {
             composer = nil
-            (recipients, self.letter, self.source) = (nil, letter, source)
+            (self.token, recipients, self.letter, self.source) = (token, nil, letter, source)
             (bytes, unacknowledged) = (letter.body?.count ?? 0, 1)
         }
 
         /// Records to be written.
         var count: Int { recipients?.endpointIDs.count ?? 1 }
+
+        /// nil: `letter` it is.
+        func delivery(_ index: Int) -> FanOut.Delivery? {
+            guard let recipients, index < recipients.endpointIDs.count else { return nil }
+            return composer?.delivery(to: recipients.endpointIDs[index], as: recipients.formats[index])
+        }
     }
     private typealias Source = (topic: String, partition: Int32, offset: Int64)
     /// By their tokens' slots.
@@ -200,7 +207,7 @@ final class FanOutStage {
                 topic: source.topic, partition: source.partition, offset: source.offset,
                 milliseconds: min(message.timestampMilliseconds ?? wall, wall))
             let composer = FanOut(event, as: recipients.distinctFormats, at: accepted, registryOffset: registry.position)
-            keep(token, Kept(composer, to: recipients, from: from, source), from: from)
+            keep(Kept(token, composer, to: recipients, from: from, source), from: from)
         } catch {
             metrics.poison.add()
             log.warning(
@@ -212,15 +219,16 @@ final class FanOutStage {
             guard let (token, _) = progress.begin(stream, offset: message.offset, endpointIDs: [""]) else { return }
             let letter = DeadLetter.poison(
                 error.description, headers: message.headers, body: message.value, source: source, nowMilliseconds: wall)
-            keep(token, Kept(letter, source), from: 0)
+            keep(Kept(token, letter, source), from: 0)
         }
     }
 
-    private func keep(_ token: FanOutProgress.EventToken, _ event: Kept, from: Int) {
-        while kept.count <= Int(token.slot) { kept.append(nil) }
-        kept[Int(token.slot)] = event
+    private func keep(_ event: Kept, from: Int) {
+        let slot = event.token.slot
+        while kept.count <= Int(slot) { kept.append(nil) }
+        kept[Int(slot)] = event
         keptBytes += event.bytes
-        unsent.append(token.slot, from: from, count: event.count)
+        unsent.append(slot, from: from, count: event.count)
     }
 
     private func send() {
@@ -237,12 +245,13 @@ final class FanOutStage {
     /// False: the same again later, and nothing before it. The producer's queue is full, or it failed.
     private func produce(_ item: UnsentDeliveries.Item) -> Bool {
         let (slot, index) = (item.slot, item.index)
-        let token = UInt64(index) << 32 | UInt64(slot)
+        guard let event = kept(slot) else { return true }
+        let token = event.token.bits(index: index)
         let queued: Producer.Queued
-        if let delivery = delivery(slot, index) {
+        if let delivery = event.delivery(index) {
             queued = produce(delivery, item.partition, token)
             if queued == .queued { metrics.deliveries.add() }
-        } else if let letter = kept(slot)?.letter {
+        } else if let letter = event.letter {
             queued = producer.produce(outgoing(letter), token: token)
         } else {
             return true
@@ -257,14 +266,9 @@ final class FanOutStage {
                 mustRestart = true
                 return false
             }
-            refused(slot, index, error)
+            refused(event, index, error)
             return true
         }
-    }
-
-    private func delivery(_ slot: UInt32, _ index: Int) -> FanOut.Delivery? {
-        guard let event = kept(slot), let to = event.recipients, index < to.endpointIDs.count else { return nil }
-        return event.composer?.delivery(to: to.endpointIDs[index], as: to.formats[index])
     }
 
     private func kept(_ slot: UInt32) -> Kept? { slot < kept.count ? kept[Int(slot)] : nil }
@@ -282,32 +286,32 @@ final class FanOutStage {
     }
 
     private func report(_ report: Producer.Report) {
-        let slot = UInt32(truncatingIfNeeded: report.token)
-        let index = Int(report.token >> 32)
+        let (token, index) = FanOutProgress.EventToken.from(bits: report.token)
+        // Else what was owned then is fanned out again, here or elsewhere.
+        guard progress.isCurrent(token), let event = kept(token.slot) else { return }
         if let error = report.error {
             metrics.produceFailures.add()
             log.warning("produce", ["topic": .string(report.at.topic), "error": .string("\(error)")])
-            if error.isRefusedRecord { return refused(slot, index, error) }
+            if error.isRefusedRecord { return refused(event, index, error) }
             mustRestart = true
             return
         }
-        progress.acknowledged(.init(slot: slot), index: index)
-        guard let event = kept(slot) else { return }
+        progress.acknowledged(token, index: index)
         event.unacknowledged -= 1
         if event.unacknowledged == 0 {
             keptBytes -= event.bytes
-            kept[Int(slot)] = nil
+            kept[Int(token.slot)] = nil
         }
     }
 
     /// The brokers will never take this record: its delivery becomes a dead letter with the body cut.
-    private func refused(_ slot: UInt32, _ index: Int, _ error: KafkaError) {
-        guard let source = kept(slot)?.source, var delivery = delivery(slot, index) else { return mustRestart = true }
+    private func refused(_ event: Kept, _ index: Int, _ error: KafkaError) {
+        guard var delivery = event.delivery(index) else { return mustRestart = true }
         delivery.headers.lastError = "\(error)"
         let letter = delivery.body.withUnsafeBytes {
-            DeadLetter.letter(delivery.headers, reason: .oversize, body: $0, source: source)
+            DeadLetter.letter(delivery.headers, reason: .oversize, body: $0, source: event.source)
         }
-        if producer.produce(outgoing(letter), token: UInt64(index) << 32 | UInt64(slot)) != .queued { mustRestart = true }
+        if producer.produce(outgoing(letter), token: event.token.bits(index: index)) != .queued { mustRestart = true }
     }
 
     // MARK: the group

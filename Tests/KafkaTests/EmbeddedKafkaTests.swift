@@ -85,6 +85,38 @@ struct KafkaSettingsTests {
         #expect(isFlushed && done == [8])
     }
 
+    /// Nobody else has the array: it would be gone before librdkafka sends it.
+    @Test(arguments: [false, true]) func aValueIsKeptUntilItsRecordIsReported(_ keeps: Bool) throws {
+        var options = Producer.Options()
+        options.keepsValues = keeps
+        let producer = try Producer(cluster.settings, options)
+        func value(_ number: UInt64) -> [UInt8] { Array(repeating: UInt8(number), count: 5_000 + Int(number)) }
+        cluster.setReachable(false)
+        for token in UInt64(0)..<100 {
+            let queued = Array("key".utf8).withUnsafeBufferPointer { key in
+                producer.produce(topic: "one", partition: 0, key: key.span, keeping: value(token), token: token) { _ in }
+            }
+            #expect(queued == .queued)
+        }
+        // A tombstone, a value that is nothing, and one that lies elsewhere.
+        #expect(producer.produce(OutgoingRecord(topic: "one", partition: 0, key: [1], value: nil), token: 100) == .queued)
+        #expect(producer.produce(OutgoingRecord(topic: "one", partition: 0, key: [1], value: []), token: 101) == .queued)
+        let lying = OutgoingRecord(topic: "one", partition: 0, key: [1], value: nil)
+        #expect(value(102).withUnsafeBytes { producer.produce(lying, value: $0, token: 102) } == .queued)
+        cluster.setReachable(true)
+        var reported: [UInt64] = []
+        let isFlushed = producer.flush(milliseconds: 20_000) { if $0.error == nil { reported.append($0.token) } }
+        #expect(isFlushed && reported.sorted() == Array(0...102))
+
+        let reader = try TopicReader(cluster.settings)
+        var read: [[UInt8]?] = []
+        try reader.read(TopicPartition("one", 0), from: 0, below: 103) { message in
+            read.append(message.value.map { Array($0) })
+            return true
+        }
+        #expect(read == (0..<100).map { value($0) } + [nil, [], value(102)])
+    }
+
     @Test func transactionsCommit() throws {
         var options = Producer.Options()
         options.transactionalID = "x"

@@ -1,7 +1,7 @@
 import HTTPDelivery
 import JSON
 import Kafka
-import Martlet
+@testable import Martlet
 import Testing
 import WebhookSigning
 
@@ -192,5 +192,60 @@ struct RotationTests {
         endpoint.secrets = [.init(id: "s", createdMilliseconds: 0, expiresMilliseconds: .max - 1, plain: Secret.generate())]
         #expect(PreparedEndpoint(endpoint, rules: .init()).refusal?.contains("unsigned") == true)
         #expect(throws: Endpoint.Invalid.self) { try endpoint.validate(rules: .init()) }
+    }
+}
+
+struct RecipientTests {
+    private static func endpoint(_ id: String, _ format: Endpoint.BodyFormat = .standard, _ types: [TypePattern] = [.all])
+        -> Registry.Change
+    {
+        var endpoint = Endpoint(id: id, url: "https://example.com/hook")
+        (endpoint.bodyFormat, endpoint.types) = (format, types)
+        return .set(.readable(PreparedEndpoint(endpoint, rules: .init())))
+    }
+
+    private static func recipients(_ table: inout RecipientTable, _ registry: Registry, type: String = "t", tenant: String? = nil)
+        throws -> Recipients
+    {
+        var event = Event(id: "1", source: "/s", type: type)
+        if let tenant { event.tenant = tenant }
+        let headers = event.binaryHeaders
+        let record = try EventRecord(
+            headers: { body in
+                for (name, value) in headers { Array(name.utf8).withUnsafeBytes { name in value.withUnsafeBytes { body(name, $0) } } }
+            }, value: nil)
+        return table.recipients(of: record, version: registry.version) ?? table.find(record, in: registry)
+    }
+
+    @Test func areFoundOncePerTypeUntilTheRegistryChanges() throws {
+        var registry = Registry(rules: .init())
+        registry.take(Self.endpoint("ep_b", .raw), position: 1)
+        registry.take(Self.endpoint("ep_a"), position: 2)
+        registry.take(Self.endpoint("ep_c", .standard, [.exact("other")]), position: 3)
+        var table = RecipientTable { Int32($0.utf8.last ?? 0) }
+        let first = try Self.recipients(&table, registry)
+        #expect(first.endpointIDs == ["ep_a", "ep_b"] && first.partitions == [97, 98] && first.formats == [.standard, .raw])
+        #expect(first.distinctFormats == [.standard, .raw])
+        #expect(try Self.recipients(&table, registry) === first)
+        #expect(try Self.recipients(&table, registry, type: "other").endpointIDs == ["ep_a", "ep_b", "ep_c"])
+        #expect(try Self.recipients(&table, registry, tenant: "acme").endpointIDs.isEmpty)
+
+        // The position alone says nothing.
+        registry.advance(to: 9)
+        #expect(try Self.recipients(&table, registry) === first)
+        registry.take(Self.endpoint("ep_b", .cloudEventsBinary), position: 9)
+        #expect(try Self.recipients(&table, registry).formats == [.standard, .cloudEventsBinary])
+        registry.take(.deleted(id: "ep_a"), position: 10)
+        #expect(try Self.recipients(&table, registry).endpointIDs == ["ep_b"])
+    }
+
+    @Test func manyTypesAreForgottenNotKept() throws {
+        var registry = Registry(rules: .init())
+        registry.take(Self.endpoint("ep_a"), position: 1)
+        var table = RecipientTable { _ in 0 }
+        for number in 0..<(RecipientTable.typeLimit + 10) {
+            #expect(try Self.recipients(&table, registry, type: "t\(number)").endpointIDs == ["ep_a"])
+        }
+        #expect(table.types <= RecipientTable.typeLimit)
     }
 }

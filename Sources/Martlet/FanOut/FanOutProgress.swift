@@ -1,8 +1,24 @@
 /// What fan-out has done of its partitions: an event is done when all its deliveries are acknowledged.
 public struct FanOutProgress: Sendable {
+    /// An event, for as long as some partition is owned without a break.
     public struct EventToken: Hashable, Sendable {
         public let slot: UInt32
-        public init(slot: UInt32) { self.slot = slot }
+        let era: UInt32
+
+        private static let (slotBits, eraBits) = (UInt64(20), UInt64(12))
+
+        init(slot: UInt32, era: UInt32) { (self.slot, self.era) = (slot, era) }
+
+        /// And the number of its delivery, up to 2³²; as they were put together by `bits`.
+        public static func from(bits: UInt64) -> (event: Self, index: Int) {
+            let (slot, rest) = (UInt32(bits & (1 << slotBits - 1)), bits >> slotBits)
+            return (Self(slot: slot, era: UInt32(rest & (1 << eraBits - 1))), Int(rest >> eraBits))
+        }
+
+        public func bits(index: Int) -> UInt64 { (UInt64(index) << Self.eraBits | UInt64(era)) << Self.slotBits | UInt64(slot) }
+
+        /// Few pass between a record and its acknowledgement: they may come again.
+        static func era(after era: UInt32) -> UInt32 { (era + 1) & (1 << UInt32(eraBits) - 1) }
     }
 
     /// In a slot; without deliveries where nothing is.
@@ -14,6 +30,7 @@ public struct FanOutProgress: Sendable {
         /// Deliveries acknowledged without a gap, from the first.
         var prefix = 0
         var remaining = 0
+        /// Its partition is gone; acknowledgements may still come.
         var isDropped = false
 
         /// True when it was the last one.
@@ -63,6 +80,7 @@ public struct FanOutProgress: Sendable {
 
     private var events: [Event] = []
     private var free: [UInt32] = []
+    private var era: UInt32 = 0
     private var streams = StreamTable(nothing: Stream())
     public private(set) var unfinished = 0
 
@@ -81,14 +99,19 @@ public struct FanOutProgress: Sendable {
 
     /// They are gone; late acknowledgements of theirs are ignored.
     public mutating func disown(_ leaving: [StreamID]) {
-        for stream in leaving {
-            while let (offset, slot) = streams.update(stream, { $0.open.popFirst() }) ?? nil {
-                guard isOpen(slot, stream, offset) else { continue }
-                events[Int(slot)].isDropped = true
-                unfinished -= 1
-            }
-            streams[stream] = nil
+        for stream in leaving { drop(stream) }
+        guard streams.keys.isEmpty else { return }
+        // Of what was dropped some may never have been produced: no acknowledgement frees its slot.
+        (events, free, era) = ([], [], EventToken.era(after: era))
+    }
+
+    private mutating func drop(_ stream: StreamID) {
+        while let (offset, slot) = streams.update(stream, { $0.open.popFirst() }) ?? nil {
+            guard isOpen(slot, stream, offset) else { continue }
+            events[Int(slot)].isDropped = true
+            unfinished -= 1
         }
+        streams[stream] = nil
     }
 
     /// Whether the slot is still that event's.
@@ -103,7 +126,7 @@ public struct FanOutProgress: Sendable {
         if let next = state.tracker?.next, offset >= next {
             streams[stream]?.tracker?.endReached(offset)
         } else {
-            disown([stream])
+            drop(stream)
             streams[stream] = Stream(tracker: OffsetTracker(start: offset))
         }
     }
@@ -129,22 +152,19 @@ public struct FanOutProgress: Sendable {
             streams.update(stream) { _ = $0.tracker?.complete(offset) }
             return nil
         }
-        var event = Event(
+        let slot = free.popLast() ?? UInt32(events.count)
+        if slot == events.count { events.append(Event()) }
+        events[Int(slot)] = Event(
             stream: stream, offset: offset, endpointIDs: endpointIDs, isAcknowledged: Flags(count: endpointIDs.count), prefix: from,
             remaining: remaining)
-        for index in 0..<from { event.isAcknowledged[index] = true }
-        let slot: UInt32
-        if let reused = free.popLast() {
-            slot = reused
-            events[Int(slot)] = event
-        } else {
-            slot = UInt32(events.count)
-            events.append(event)
-        }
+        for index in 0..<from { events[Int(slot)].isAcknowledged[index] = true }
         streams.update(stream) { $0.open.append((offset, slot)) }
         unfinished += 1
-        return (EventToken(slot: slot), from)
+        return (EventToken(slot: slot, era: era), from)
     }
+
+    /// False: all that was owned then was let go.
+    public func isCurrent(_ token: EventToken) -> Bool { token.era == era }
 
     public mutating func endReached(_ stream: StreamID, offset: Int64) {
         streams.update(stream) { state in
@@ -156,7 +176,9 @@ public struct FanOutProgress: Sendable {
     /// Delivery number `index` of the event is with the brokers.
     public mutating func acknowledged(_ token: EventToken, index: Int) {
         let slot = Int(token.slot)
-        guard slot < events.count, index < events[slot].endpointIDs.count, !events[slot].isAcknowledged[index] else { return }
+        guard isCurrent(token), slot < events.count, index < events[slot].endpointIDs.count, !events[slot].isAcknowledged[index] else {
+            return
+        }
         guard events[slot].acknowledge(index) else { return }
         let (stream, offset, isDropped) = (events[slot].stream, events[slot].offset, events[slot].isDropped)
         events[slot] = Event()

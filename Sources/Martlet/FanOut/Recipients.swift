@@ -28,6 +28,7 @@ public struct RecipientTable: Sendable {
 
     private let partition: @Sendable (String) -> Int32
     private var known: [Key: Recipients] = [:]
+    var types: Int { known.count }
     private var endpoints = 0
     private var version = 0
 
