@@ -15,7 +15,7 @@ def build():
     """The release build, and the C programs beside it."""
     subprocess.run(["swift", "build", "-c", "release", "--product", "martlet"], check=True, stdout=subprocess.DEVNULL)
     os.makedirs(".build/bench", exist_ok=True)
-    for name in ("reference", "load", "receiver", "hops"):
+    for name in ("reference", "load", "receiver", "hops", "cluster"):
         flags = subprocess.run(["pkg-config", "--cflags", "--libs", "rdkafka", "openssl", "libcurl"], check=True, text=True, stdout=subprocess.PIPE).stdout.split()
         subprocess.run(["cc", "-O2", "-march=native", "-Wall", "-Wextra", "-Wno-deprecated-declarations", "-o", f".build/bench/{name}", f"Benchmarks/{name}.c", "-pthread", *flags], check=True)
 
@@ -46,17 +46,16 @@ def usage(pid):
 
 class Kafka:
     """The brokers that are given, or one of our own, which is gone afterwards: thousands of partitions of earlier scenarios would cost it more
-    than what is measured."""
+    than what is measured. None where there is no Kafka: each world has an embedded cluster then."""
 
     def __init__(self, given, directory, quick=False):
         """`quick`: of its compilers the quick one only. The other takes more of two cores, in a broker's first minutes, than what is measured.
         Otherwise it has a heap for latency: a small one is collected twice a second, for 10 ms."""
         self.given, self.directory, self.quick = given, os.path.join(directory, "kafka"), quick
-        if not given and not os.environ.get("KAFKA_HOME"):
-            raise SystemExit("set KAFKA_HOME to an unpacked Apache Kafka, or MARTLET_TEST_BROKERS to brokers that run")
+        self.isEmbedded = not given and not os.environ.get("KAFKA_HOME")
 
     def __enter__(self):
-        if self.given:
+        if self.given or self.isEmbedded:
             return self.given
         environment = dict(os.environ)
         if not self.quick:
@@ -69,7 +68,7 @@ class Kafka:
         return done.stdout.strip()
 
     def __exit__(self, *_):
-        if not self.given:
+        if not self.given and not self.isEmbedded:
             subprocess.run(["scripts/kafka", "wipe", "--dir", self.directory], stdout=subprocess.DEVNULL)
 
 
@@ -164,19 +163,46 @@ class SlowReceiver(Stopping):
         self.process.wait()
 
 
+class EmbeddedCluster(Stopping):
+    """For one world. What it keeps of a partition holds some thousand records, compressed."""
+    TIERS = ("5s", "30s", "5m", "30m", "2h", "8h")
+    MOST = 12_000
+
+    def __init__(self, prefix):
+        names = ["events", "deliveries", "replay", "attempts", "dlq", "health", *(f"retry.{tier}" for tier in self.TIERS)]
+        topics = [f"{prefix}{name}:{PARTITIONS}" for name in names] + [f"{prefix}endpoints:1"]
+        self.process = subprocess.Popen([program("cluster"), *topics], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.brokers = self.process.stdout.readline().strip()
+        if not self.brokers:
+            raise SystemExit("bench: the embedded cluster didn't start")
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
 class World:
     """The topics of one scenario."""
     number = 0
+    # Of the world before, which is measured.
+    embedded = None
 
     def __init__(self, bench, name):
         World.number += 1
         self.bench, self.name = bench, name
         self.prefix = f"bench{os.getpid()}-{World.number}{name}."
-        self.connection = ["-b", bench.brokers, "--topic-prefix", self.prefix]
+        self.brokers = bench.brokers
+        if not self.brokers:
+            if World.embedded:
+                World.embedded.stop()
+            World.embedded = EmbeddedCluster(self.prefix)
+            self.brokers = World.embedded.brokers
+        self.connection = ["-b", self.brokers, "--topic-prefix", self.prefix]
         self.allowed = ["--allow-http", "--allow-network", "127.0.0.0/8"]
         self.directory = os.path.join(bench.directory, f"{World.number}-{name}")
         os.makedirs(self.directory)
-        self.martlet("topics", "create", "--partitions", str(PARTITIONS))
+        if bench.brokers:
+            self.martlet("topics", "create", "--partitions", str(PARTITIONS))
 
     def martlet(self, *words):
         done = subprocess.run([self.bench.martlet, *words, *self.connection], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LONGEST_SECONDS)
@@ -195,13 +221,14 @@ class World:
 
     def load(self, what, count, *words):
         topic = self.prefix + what
-        done = subprocess.run([program("load"), what, "--brokers", self.bench.brokers, "--topic", topic, "--count", str(count), *map(str, words)], stdout=subprocess.PIPE, text=True, timeout=LONGEST_SECONDS)
+        done = subprocess.run([program("load"), what, "--brokers", self.brokers, "--topic", topic, "--count", str(count), "--compression", "none" if self.bench.brokers else "lz4", *map(str, words)],
+                              stdout=subprocess.PIPE, text=True, timeout=LONGEST_SECONDS)
         if done.returncode:
             raise SystemExit("bench: loading failed")
         return done.stdout
 
     def reference(self, count, port, *words):
-        done = subprocess.run([program("reference"), "--brokers", self.bench.brokers, "--topic", self.prefix + "deliveries", "--attempts", self.prefix + "attempts",
+        done = subprocess.run([program("reference"), "--brokers", self.brokers, "--topic", self.prefix + "deliveries", "--attempts", self.prefix + "attempts",
                                "--count", str(count), "--port", str(port), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=LONGEST_SECONDS)
         if done.returncode:
             raise SystemExit("bench: the reference failed")
@@ -209,7 +236,7 @@ class World:
 
     def hops(self, rate, seconds):
         """Percentiles of the two hops alone, in milliseconds."""
-        done = subprocess.run([program("hops"), "--brokers", self.bench.brokers, "--first", self.prefix + "events", "--second", self.prefix + "deliveries", "--rate", str(rate),
+        done = subprocess.run([program("hops"), "--brokers", self.brokers, "--first", self.prefix + "events", "--second", self.prefix + "deliveries", "--rate", str(rate),
                                "--seconds", str(seconds), "--partitions", str(PARTITIONS), "--linger-ms", LINGER_MS], stdout=subprocess.PIPE, text=True, timeout=LONGEST_SECONDS)
         if done.returncode:
             raise SystemExit("bench: the hops failed")

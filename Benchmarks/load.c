@@ -5,6 +5,7 @@
 //   load events --brokers B --topic T --types N --count N [--bytes N] [--rate N] [--first N] [--linger-ms N (20; with --rate 0)]
 //        events e0, e1, ... of the types kind0.made, kind1.made, ...; with --rate an open loop: each at its time, whatever comes back.
 //        Prints the Unix time, in seconds, that the first one was due at.
+//   Both: [--compression TYPE (none)]
 #include "common.h"
 #include <string.h>
 #include <unistd.h>
@@ -44,7 +45,7 @@ int main(int count, char **words) {
     const char *brokers = NULL, *topic = NULL;
     int partitions = 24, endpoints = 1, bytes = 1024;
     long wanted = 0, rate = 0, first = 0;
-    const char *linger = NULL;
+    const char *linger = NULL, *compression = "none";
     if (count < 2) fail("deliveries or events?");
     int is_events = !strcmp(words[1], "events");
     for (int i = 2; i + 1 < count; i += 2) {
@@ -58,6 +59,7 @@ int main(int count, char **words) {
         else if (!strcmp(name, "--rate")) rate = atol(value);
         else if (!strcmp(name, "--first")) first = atol(value);
         else if (!strcmp(name, "--linger-ms")) linger = value;
+        else if (!strcmp(name, "--compression")) compression = value;
         else fail("unknown argument; see the top of load.c");
     }
     if (!brokers || !topic || !wanted) fail("arguments are missing; see the top of load.c");
@@ -66,6 +68,7 @@ int main(int count, char **words) {
     rd_kafka_conf_set(conf, "bootstrap.servers", brokers, NULL, 0);
     if (!linger) linger = rate ? "0" : "20";
     if (rd_kafka_conf_set(conf, "linger.ms", linger, error, sizeof error)) fail(error);
+    if (rd_kafka_conf_set(conf, "compression.type", compression, error, sizeof error)) fail(error);
     rd_kafka_conf_set(conf, "queue.buffering.max.messages", "200000", NULL, 0);
     rd_kafka_conf_set(conf, "socket.nagle.disable", "true", NULL, 0);
     rd_kafka_conf_set_dr_msg_cb(conf, on_report);

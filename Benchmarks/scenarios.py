@@ -157,6 +157,8 @@ def h(bench):
 
 OPEN_LOOP_SECONDS = 20
 WARMING_SECONDS = 40
+# Scenarios that an embedded cluster has room for.
+EMBEDDED = ("a", "b", "f", "k", "m")
 # Scenarios whose broker compiles all that it can.
 WARM = ("e", "h")
 
