@@ -1,5 +1,5 @@
 """What the scenarios stand on: programs, receivers, workers and how they are measured."""
-import json, os, re, resource, signal, socket, subprocess, sys, time, urllib.request
+import json, os, resource, signal, socket, subprocess, sys, time, urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -128,17 +128,6 @@ http {{
     def authority(self):
         return os.path.join(self.directory, "ca.pem")
 
-    def connections(self, resumed):
-        """CPU in microseconds of a TLS connection with a request each, by `openssl s_time`."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(["openssl", "s_time", "-connect", f"127.0.0.1:{self.ports[0]}", "-CAfile", self.authority, "-verify", "1", "-www", "/", "-time", "4", "-reuse" if resumed else "-new"],
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        made = re.search(r"(\d+) connections in \d+ real", done.stdout)
-        if not made or resumed != ("rrrr" in done.stdout):
-            raise SystemExit("bench: openssl s_time failed, or resumed no session")
-        return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / int(made.group(1)) * 1e6
-
     def received(self):
         """(seconds, webhook-id) of what came since the last call."""
         with open(self.log) as file:
@@ -179,6 +168,13 @@ class EmbeddedCluster(Stopping):
     def stop(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+def reference(*words):
+    done = subprocess.run([program("reference"), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=LONGEST_SECONDS)
+    if done.returncode:
+        raise SystemExit("bench: the reference failed")
+    return json.loads(done.stdout)
 
 
 class World:
@@ -227,12 +223,9 @@ class World:
             raise SystemExit("bench: loading failed")
         return done.stdout
 
-    def reference(self, count, port, *words):
-        done = subprocess.run([program("reference"), "--brokers", self.brokers, "--topic", self.prefix + "deliveries", "--attempts", self.prefix + "attempts",
-                               "--count", str(count), "--port", str(port), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=LONGEST_SECONDS)
-        if done.returncode:
-            raise SystemExit("bench: the reference failed")
-        return json.loads(done.stdout)
+    def reference(self, count, ports, *words):
+        return reference("--brokers", self.brokers, "--topic", self.prefix + "deliveries", "--attempts", self.prefix + "attempts", "--count", count,
+                         "--port", ",".join(map(str, ports)), *words)
 
     def hops(self, rate, seconds):
         """Percentiles of the two hops alone, in milliseconds."""

@@ -2,8 +2,9 @@
 // queue, signs each record (HMAC-SHA256 over id, time and body), POSTs its value over kept connections with one sendmsg and one recv, and
 // writes an attempt record for it. No retries, no limits, no registry: a yardstick, not a worker.
 //
-//   reference --brokers B --topic T --attempts T --partitions N --count N --port P [--connections N] [--ca FILE]
+//   reference --brokers B --topic T --attempts T --partitions N --count N --port P[,P...] [--connections N] [--ca FILE]
 //   reference --curl --count N --port P [--connections N] [--bytes N]      a bare libcurl loop instead, without Kafka
+//   reference --fresh resumed|full --count N --port P --ca FILE            a TLS connection for each request instead, without Kafka
 //
 // Prints one line of JSON: deliveries, seconds from the first to the last, CPU in microseconds per delivery, resident memory.
 #include "common.h"
@@ -23,8 +24,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static const char *brokers, *topic, *attempts_topic, *ca;
-static int partitions = 24, port, connection_count = 64, use_curl, body_bytes = 1024;
+static const char *brokers, *topic, *attempts_topic, *ca, *fresh;
+static int partitions = 24, port, ports[1000], port_count, connection_count = 64, use_curl, body_bytes = 1024;
 static long wanted;
 
 static double cpu_seconds(void) {
@@ -87,7 +88,7 @@ static char buffer[65536], record[32768 + 1024];
 
 static void open_connection(struct connection *c) {
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(0x7f000001)};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(ports[(c - connections) % port_count]), .sin_addr.s_addr = htonl(0x7f000001)};
     if (connect(c->fd, (void *)&to, sizeof to)) fail("cannot connect");
     int one = 1;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -320,6 +321,47 @@ static void curl_loop(void) {
     report(started, now_seconds(), cpu);
 }
 
+// ---- a connection for each request
+
+static SSL_SESSION *session;
+static int on_session(SSL *s, SSL_SESSION *made) {
+    (void)s;
+    if (session) SSL_SESSION_free(session);
+    session = made;
+    return 1;
+}
+
+// One after the other and with calls that wait: the least of system calls that it takes.
+static void fresh_loop(void) {
+    int resumes = !strcmp(fresh, "resumed");
+    char *body = malloc(body_bytes), head[256], request[8192];
+    memset(body, 'x', body_bytes);
+    int head_size = sprintf(head, "POST /ep_0 HTTP/1.1\r\nHost: 127.0.0.1\r\ncontent-type: application/json\r\nContent-Length: %d\r\n\r\n", body_bytes);
+    memcpy(request, head, head_size);
+    memcpy(request + head_size, body, body_bytes);
+    SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    if (resumes) SSL_CTX_sess_set_new_cb(tls, on_session);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(0x7f000001)};
+    double started = now_seconds(), cpu = cpu_seconds();
+    for (long done = 0; done < wanted; done++) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+        if (connect(fd, (void *)&to, sizeof to)) fail("cannot connect");
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        SSL *s = SSL_new(tls);
+        SSL_set_fd(s, fd);
+        X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(s), "127.0.0.1");
+        if (session) SSL_set_session(s, session);
+        if (SSL_connect(s) != 1) fail("the TLS handshake failed");
+        if (resumes && done > 0 && !SSL_session_reused(s)) fail("no session was resumed");
+        if (SSL_write(s, request, head_size + body_bytes) <= 0) fail("a write failed");
+        if (SSL_read(s, buffer, sizeof buffer) < 16 || memcmp(buffer + 9, "200", 3)) fail("an answer that isn't expected");
+        SSL_shutdown(s);
+        SSL_free(s);
+        close(fd);
+    }
+    report(started, now_seconds(), cpu);
+}
+
 int main(int count, char **words) {
     for (int i = 1; i < count; i++) {
         char *name = words[i], *value = i + 1 < count ? words[i + 1] : "";
@@ -329,14 +371,18 @@ int main(int count, char **words) {
         else if (!strcmp(name, "--attempts")) attempts_topic = value;
         else if (!strcmp(name, "--partitions")) partitions = atoi(value);
         else if (!strcmp(name, "--count")) wanted = atol(value);
-        else if (!strcmp(name, "--port")) port = atoi(value);
+        else if (!strcmp(name, "--port")) {
+            for (char *at = value; port_count < 1000 && *at; at += *at == ',') ports[port_count++] = strtol(at, &at, 10);
+            port = ports[0];
+        }
+        else if (!strcmp(name, "--fresh")) fresh = value;
         else if (!strcmp(name, "--connections")) connection_count = atoi(value);
         else if (!strcmp(name, "--bytes")) body_bytes = atoi(value);
         else if (!strcmp(name, "--ca")) ca = value;
         else fail("unknown argument; see the top of reference.c");
         i++;
     }
-    if (!wanted || !port || (!use_curl && (!brokers || !topic || !attempts_topic))) fail("arguments are missing; see the top of reference.c");
+    if (!wanted || !port || (fresh && !ca) || (!use_curl && !fresh && (!brokers || !topic || !attempts_topic))) fail("arguments are missing; see the top of reference.c");
     signal(SIGPIPE, SIG_IGN);
     epoll = epoll_create1(0);
     prepare_key();
@@ -348,6 +394,7 @@ int main(int count, char **words) {
         if (SSL_CTX_load_verify_locations(tls, ca, NULL) != 1) fail("--ca can't be read");
         SSL_CTX_set_verify(tls, SSL_VERIFY_PEER, NULL);
     }
+    if (fresh) return fresh_loop(), 0;
     connections = calloc(connection_count, sizeof *connections);
     idle = calloc(connection_count, sizeof *idle);
     for (int i = 0; i < connection_count; i++) {

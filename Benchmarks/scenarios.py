@@ -2,7 +2,7 @@
 ratio, or the value where there is no reference, should be; with a fourth element the value in any case."""
 import argparse, os, statistics, time
 from neighbours import alternating, message_id, percentile
-from harness import LINGER_MS, Nginx, SlowReceiver
+from harness import LINGER_MS, Nginx, SlowReceiver, reference
 
 ONE_LANE, FAN_OUT, FEW = ("--roles", "delivery", "--lanes", "1"), ("--roles", "fanout"), ("--max-in-flight", "64")
 
@@ -18,7 +18,7 @@ def medians(runs):
     return {figure: statistics.median(run[figure] for run in runs) for figure in runs[0]} if runs else None
 
 
-def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, scheme="http", reference=True, reference_words=(), rounds=None):
+def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, scheme="http", has_reference=True, reference_words=(), rounds=None):
     """Deliveries that lie ready, sent by the reference and by one lane, each of them all; in turns, and of each figure the median: one run
     on a shared machine is a quarter off either way."""
     ours, theirs = [], []
@@ -26,8 +26,8 @@ def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, s
         world = bench.world(name)
         world.endpoints(endpoints, receiver, scheme=scheme)
         world.load("deliveries", count, "--partitions", 24, "--endpoints", endpoints, "--bytes", bytes_)
-        if reference:
-            theirs.append(world.reference(count, receiver.ports[0], *reference_words))
+        if has_reference:
+            theirs.append(world.reference(count, receiver.ports[:endpoints], *reference_words))
         ours.append(world.measure(count, *ONE_LANE, *words))
     return medians(ours), medians(theirs)
 
@@ -44,9 +44,11 @@ def a(bench):
 
 def b(bench):
     """The same over TLS."""
-    with Nginx(os.path.join(bench.directory, "b"), tls="resumed") as receiver:
-        pair = deliveries(bench, "b", 1, receiver, bench.count(200_000), (*FEW, "--ca-file", receiver.authority), scheme="https", reference_words=("--ca", receiver.authority))
-        yield "one endpoint, TLS", figures(*pair, 1.5)
+    with Nginx(os.path.join(bench.directory, "b"), ports=100, tls="resumed") as receiver:
+        def run(name, endpoints):
+            return deliveries(bench, name, endpoints, receiver, bench.count(200_000), (*FEW, "--ca-file", receiver.authority), scheme="https", reference_words=("--ca", receiver.authority))
+        yield "one endpoint, TLS", figures(*run("b", 1), 1.5)
+        yield "1,000 endpoints, 100 receivers, TLS", figures(*run("b1000", 1_000), 1.5)
 
 
 def c(bench):
@@ -210,7 +212,7 @@ def k(bench):
             world, load = world_of_events("k")
             load()
             alone = world.measure(count, *FAN_OUT, name="martlet_fanout_deliveries_total")
-            theirs, second = world.reference(count, receiver.ports[0]), world.measure(count, *ONE_LANE, *FEW)
+            theirs, second = world.reference(count, receiver.ports), world.measure(count, *ONE_LANE, *FEW)
             world, load = world_of_events("kboth")
             with world.worker("--lanes", "1", *FEW) as worker:
                 worker.ready()
@@ -223,14 +225,14 @@ def k(bench):
 
 
 def l(bench):
-    """A fresh TLS connection for each delivery, resumed and in full: so many a second a whole core could make. The reference is OpenSSL's own
-    client, which does nothing else."""
+    """A fresh TLS connection for each delivery, resumed and in full: so many a second a whole core could make. The reference makes one after
+    another in C, with a request each, and does nothing else."""
     for kind, target in (("resumed", 2_000), ("full", 1_000)):
         with Nginx(os.path.join(bench.directory, "l-" + kind), tls=kind, keep=False) as receiver:
-            rounds = []
+            rounds, count = [], bench.count(10_000)
             for _ in range(bench.rounds):
-                run, _ = deliveries(bench, "l", 1, receiver, bench.count(10_000), (*FEW, "--ca-file", receiver.authority), scheme="https", reference=False, rounds=1)
-                rounds.append((run["cpu_us"], receiver.connections(kind == "resumed")))
+                run, _ = deliveries(bench, "l", 1, receiver, count, (*FEW, "--ca-file", receiver.authority), scheme="https", has_reference=False, rounds=1)
+                rounds.append((run["cpu_us"], reference("--fresh", kind, "--count", count, "--port", receiver.ports[0], "--ca", receiver.authority)["cpu_us"]))
             ours, theirs = (statistics.median(runs) for runs in zip(*rounds))
             yield f"fresh TLS, {kind}", {"per_core_second": (1e6 / ours, 1e6 / theirs, (">=", target), "absolute"), "cpu_us": (ours, theirs, None)}
 
