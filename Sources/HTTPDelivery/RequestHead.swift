@@ -24,16 +24,7 @@ public struct HeaderLines: Sendable {
         bytes.append(contentsOf: name.bytes)
         let end = bytes.count
         write(&bytes)
-        let isFit = bytes.withUnsafeBufferPointer { bytes in
-            // Numbers instead of conditions, and no way out: so many bytes are looked at at once.
-            var odd: UInt8 = 0
-            for index in end..<bytes.count {
-                let byte = bytes[index]
-                odd |= (byte < 0x20 ? 1 : 0) & (byte != 0x09 ? 1 : 0) | (byte == 0x7f ? 1 : 0)
-            }
-            return odd == 0
-        }
-        guard isFit, name.isFit else {
+        guard Self.isFit(bytes.span.extracting(end..<bytes.count)), name.isFit else {
             bytes.removeSubrange(start...)
             isSafe = false
             return
@@ -41,6 +32,17 @@ public struct HeaderLines: Sendable {
         hasAccept = hasAccept || name.isAccept
         bytes.append(0x0d)
         bytes.append(0x0a)
+    }
+
+    /// No control byte but a tab.
+    private static func isFit(_ value: Span<UInt8>) -> Bool {
+        // Numbers instead of conditions, and no way out: so many bytes are looked at at once.
+        var odd: UInt8 = 0
+        for index in value.indices {
+            let byte = value[index]
+            odd |= (byte < 0x20 ? 1 : 0) & (byte != 0x09 ? 1 : 0) | (byte == 0x7f ? 1 : 0)
+        }
+        return odd == 0
     }
 
     public mutating func append(_ other: HeaderLines) {
@@ -63,9 +65,10 @@ public struct HeaderLines: Sendable {
     /// Line by line, in order.
     public var list: [HTTPHeader] {
         bytes.split(separator: 0x0a).map { line in
-            let text = String(decoding: line.dropLast(), as: UTF8.self)
-            let colon = text.firstIndex(of: ":") ?? text.endIndex
-            return HTTPHeader(String(text[..<colon]), String(text[colon...].dropFirst(2)))
+            // By bytes: a space and the mark that begins a value may be one character.
+            let name = line.prefix { $0 != UInt8(ascii: ":") }
+            return HTTPHeader(
+                String(decoding: name, as: UTF8.self), String(decoding: line.dropFirst(name.count + 2).dropLast(), as: UTF8.self))
         }
     }
 }

@@ -8,7 +8,7 @@ internal import YAML
 enum Targets {
     static let all: [String: @Sendable (UnsafeRawBufferPointer) -> Void] = [
         "url": url, "event": event, "endpoint": endpoint, "metadata": metadata, "retry-after": retryAfter, "delivery": delivery,
-        "yaml": yaml, "response": response,
+        "yaml": yaml, "response": response, "headers": headers,
     ]
 
     private static func text(_ bytes: UnsafeRawBufferPointer) -> String { String(decoding: bytes, as: UTF8.self) }
@@ -102,6 +102,29 @@ enum Targets {
         precondition(
             again?.deliveryID == delivery.deliveryID && again?.attempt == delivery.attempt
                 && again?.dueMilliseconds == delivery.dueMilliseconds)
+    }
+
+    /// Input: lines `name: value`. What goes out are these lines, one each, or none of a request that is refused.
+    private static func headers(_ bytes: UnsafeRawBufferPointer) {
+        var lines = HeaderLines()
+        var sent: [HTTPHeader] = []
+        for line in bytes.split(separator: 0x0a, maxSplits: 200) {
+            let name = String(decoding: line.prefix { $0 != UInt8(ascii: ":") }, as: UTF8.self)
+            // What is odd in a value may be a line's end, which the split took: it stands for one as a byte of its own.
+            let value = line.dropFirst(name.utf8.count + 1).map { $0 == 0x01 ? 0x0a : $0 }
+            let (count, wasSafe) = (lines.bytes.count, lines.isSafe)
+            lines.append(name, String(decoding: value, as: UTF8.self))
+            if lines.bytes.count == count {
+                precondition(!lines.isSafe, "a line is left out, and the request goes out")
+            } else {
+                precondition(lines.isSafe == wasSafe)
+                sent.append(HTTPHeader(name, String(decoding: value, as: UTF8.self)))
+            }
+        }
+        precondition(lines.list.elementsEqual(sent) { $0.name == $1.name && $0.value == $1.value }, "other lines")
+        let ends = lines.bytes.indices.filter { lines.bytes[$0] == 0x0a }
+        precondition(ends.count == sent.count && ends.allSatisfy { lines.bytes[$0 - 1] == 0x0d }, "a line in a line")
+        precondition(lines.bytes.allSatisfy { $0 >= 0x20 && $0 != 0x7f || $0 == 0x09 || $0 == 0x0d || $0 == 0x0a }, "control bytes")
     }
 
     /// Input: a byte that says how the rest comes in pieces, and a response with the end of its stream. In pieces it reads as it does in

@@ -23,7 +23,8 @@ import Testing
 
     /// Where the direct transport is stricter, or sooner, on purpose.
     enum Difference: String, CaseIterable {
-        /// What is judged a failure either way, of another class: how far libcurl gets before it gives up is its own affair.
+        /// Broken, or cut, for both: how far libcurl gets before it gives up, and whether it has a status by then, is its own affair. No other
+        /// pair of error classes is taken for the same.
         case bothFail
         /// Framing that can be read in two ways ends as an error in the direct transport, where libcurl reads it in one of them (RFC 9112,
         /// 6.3: a second or listed length, a folded or oddly spelled framing header, a chunk without CR LF).
@@ -39,7 +40,7 @@ import Testing
     }
 
     static func difference(_ response: Generated, direct: Outcome, curl: Outcome) -> Difference? {
-        if direct.error != nil, curl.error != nil { return .bothFail }
+        if direct.error == .protocol || direct.error == .reset, curl.error == .protocol { return .bothFail }
         if direct.error == .protocol, !response.oddities.isDisjoint(with: [.framing, .header]) { return .strictFraming }
         if direct.error == .reset && direct.status == nil || direct.error == .protocol, response.oddities.contains(.cut) {
             return .cutStream

@@ -1,3 +1,4 @@
+import Cryptography
 import EventLoop
 import Foundation
 import HTTPDelivery
@@ -51,6 +52,19 @@ final class TLSServers {
         tls: [TLSIdentity?] = [nil]
     ) throws -> [HTTPResult] {
         try TransportConformanceTests.send(kind, urls, sequential: true, bundle: bundle, extra: extra, tls: tls)
+    }
+
+    /// Of many records: the first holds the head too, and more go out than the socket takes at once.
+    @Test(arguments: Kind.allCases, [100_000, 4_000_000]) func largeBodies(_ kind: Kind, _ count: Int) throws {
+        let servers = try TLSServers()
+        defer { servers.stop() }
+        let body = String(decoding: (0..<count).map { UInt8(ascii: "a") + UInt8($0 % 23) }, as: UTF8.self)
+        let results = try TransportConformanceTests.send(
+            kind, Array(repeating: servers.url("good", "/digest"), count: 2), body: body,
+            timeouts: Timeouts(connectMilliseconds: 5_000, totalMilliseconds: 30_000), sequential: true, bundle: servers.file("trusted.pem")
+        )
+        let digest = Hex.encode(SHA256.digest(Array(body.utf8)))
+        for result in results { #expect(result.status == 200 && excerpt(result) == "\(count) \(digest)", "\(result)") }
     }
 
     private func excerpt(_ result: HTTPResult) -> String { String(decoding: result.excerpt, as: UTF8.self) }

@@ -5,7 +5,7 @@ final class TLSStream {
     private let ssl: OpaquePointer
     private let origin: Origin
     private weak var contexts: TLSContexts?
-    private static let recordBytes = 16_384
+    static let recordBytes = 16_384
     /// Off the wire, in one call.
     private static let callBytes = 65_536
     /// Off the wire, since the handshake began.
@@ -51,19 +51,22 @@ final class TLSStream {
         -> StreamAnswer
     {
         ERR_clear_error()
-        let count: Int32
-        let head = start.count + lines.count
-        if offset < head {
-            scratch.removeAll(keepingCapacity: true)
-            scratch.append(contentsOf: start.dropFirst(offset))
-            scratch.append(contentsOf: lines.dropFirst(max(0, offset - start.count)))
-            scratch.append(contentsOf: body.prefix(max(0, Self.recordBytes - scratch.count)))
-            count = scratch.withUnsafeBytes { SSL_write(ssl, $0.baseAddress, Int32($0.count)) }
-        } else {
-            let rest = body[(offset - head)...].prefix(Self.recordBytes)
-            count = SSL_write(ssl, UnsafeRawBufferPointer(rebasing: rest).baseAddress, Int32(rest.count))
-        }
+        let count = Self.withRecord(start, lines, body, from: offset, &scratch) { SSL_write(ssl, $0.baseAddress, Int32($0.count)) }
         return count > 0 ? .bytes(Int(count)) : failure(count)
+    }
+
+    /// Calls `write` with what lies behind `offset` and fits one record: gathered in `scratch` as long as some of the head is in it.
+    static func withRecord<Result>(
+        _ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offset: Int, _ scratch: inout [UInt8],
+        _ write: (UnsafeRawBufferPointer) -> Result
+    ) -> Result {
+        let head = start.count + lines.count
+        guard offset < head else { return write(UnsafeRawBufferPointer(rebasing: body[(offset - head)...].prefix(recordBytes))) }
+        scratch.removeAll(keepingCapacity: true)
+        scratch.append(contentsOf: start.dropFirst(offset))
+        scratch.append(contentsOf: lines.dropFirst(max(0, offset - start.count)))
+        scratch.append(contentsOf: body.prefix(max(0, recordBytes - scratch.count)))
+        return scratch.withUnsafeBytes(write)
     }
 
     /// Whether bytes that have arrived wait to be read.

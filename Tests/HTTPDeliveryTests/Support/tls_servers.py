@@ -1,6 +1,6 @@
 """TLS servers with certificates of every kind, for tests: makes them with openssl in the folder that is given, starts all on loopback, prints
 a line `name port` for each and `ready`, and ends when its standard input does."""
-import ctypes, ctypes.util, http.server, os, socket, ssl, subprocess, sys, threading, time
+import ctypes, ctypes.util, hashlib, http.server, os, socket, ssl, subprocess, sys, threading, time
 
 os.chdir(sys.argv[1])
 
@@ -48,10 +48,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
+        received = self.rfile.read(int(self.headers["content-length"]))
         peer = self.connection.getpeercert()
         name = dict(item[0] for item in peer["subject"])["commonName"] if peer else "-"
         body = f"{name} {'resumed' if self.connection.session_reused else 'full'} {self.connection.version()}".encode()
+        if "digest" in self.path:
+            body = f"{len(received)} {hashlib.sha256(received).hexdigest()}".encode()
         if self.headers["proxy-authorization"]:
             body = b"the proxy's password came here"
         self.send_response(200)
