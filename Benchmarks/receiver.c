@@ -1,7 +1,7 @@
 // A receiver that takes its time: answers every request with 200 after a fixed delay, on one thread, for tens of thousands of connections.
 //
 //   receiver --port P --delay-ms N
-#define _GNU_SOURCE
+#include "common.h"
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>

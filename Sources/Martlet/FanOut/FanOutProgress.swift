@@ -65,8 +65,6 @@ public struct FanOutProgress: Sendable {
         var cursor: String?
         var cursorOffset: Int64?
         var committed: PartitionCommit?
-        /// The slots of its events from the lowest unfinished one on; of those behind it some may be done, and their slots others'.
-        var open = RingQueue<(offset: Int64, slot: UInt32)>()
     }
 
     public struct PartitionCommit: Sendable, Equatable {
@@ -106,18 +104,16 @@ public struct FanOutProgress: Sendable {
     }
 
     private mutating func drop(_ stream: StreamID) {
-        while let (offset, slot) = streams.update(stream, { $0.open.popFirst() }) ?? nil {
-            guard isOpen(slot, stream, offset) else { continue }
-            events[Int(slot)].isDropped = true
+        for slot in events.indices where isOpen(slot, stream) {
+            events[slot].isDropped = true
             unfinished -= 1
         }
         streams[stream] = nil
     }
 
-    /// Whether the slot is still that event's.
-    private func isOpen(_ slot: UInt32, _ stream: StreamID, _ offset: Int64) -> Bool {
-        let slot = Int(slot)
-        return events[slot].offset == offset && events[slot].stream == stream && !events[slot].isDropped
+    /// Whether the slot's event is unfinished, and of that partition. Looked through where it is asked: seldom, and few are open at once.
+    private func isOpen(_ slot: Int, _ stream: StreamID) -> Bool {
+        events[slot].remaining > 0 && !events[slot].isDropped && events[slot].stream == stream
     }
 
     /// The log begins above, or ends below, where reading should have gone on: it goes on at `offset`, whatever was remembered.
@@ -158,7 +154,6 @@ public struct FanOutProgress: Sendable {
             stream: stream, offset: offset, endpointIDs: endpointIDs, isAcknowledged: Flags(count: endpointIDs.count), prefix: from,
             remaining: remaining)
         for index in 0..<from { events[Int(slot)].isAcknowledged[index] = true }
-        streams.update(stream) { $0.open.append((offset, slot)) }
         unfinished += 1
         return (EventToken(slot: slot, era: era), from)
     }
@@ -186,9 +181,6 @@ public struct FanOutProgress: Sendable {
         guard !isDropped else { return }
         unfinished -= 1
         streams.update(stream) { _ = $0.tracker?.complete(offset) }
-        while let first = streams.look(stream, { $0.open.first }) ?? nil, !isOpen(first.slot, stream, first.offset) {
-            streams.update(stream) { _ = $0.open.popFirst() }
-        }
     }
 
     /// What to commit: the lowest unfinished event, with how far it has come.
@@ -196,9 +188,9 @@ public struct FanOutProgress: Sendable {
         streams.keys.compactMap { stream in
             guard let state = streams[stream], let tracker = state.tracker else { return nil }
             var metadata = CommitMetadata(completed: tracker.completed)
-            if let first = state.open.first, first.offset == tracker.watermark, events[Int(first.slot)].prefix > 0 {
-                let event = events[Int(first.slot)]
-                metadata.cursor = event.endpointIDs[event.prefix - 1]
+            let slot = tracker.isIdle ? nil : events.indices.first { events[$0].offset == tracker.watermark && isOpen($0, stream) }
+            if let slot, events[slot].prefix > 0 {
+                metadata.cursor = events[slot].endpointIDs[events[slot].prefix - 1]
             } else if state.cursorOffset == tracker.watermark, tracker.next == tracker.watermark {
                 metadata.cursor = state.cursor
             }

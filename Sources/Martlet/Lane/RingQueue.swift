@@ -28,8 +28,6 @@ struct RingQueue<Element> {
     }
 }
 
-extension RingQueue: Sendable where Element: Sendable {}
-
 /// Tokens by deadline. Nearly all come in the order of their deadlines: those lie in a ring, the others in a heap.
 struct DeadlineQueue {
     typealias Entry = (deadline: Int64, token: RecordToken)
