@@ -4,6 +4,23 @@ import Testing
 struct JSONTests {
     static func isValid(_ text: [UInt8]) -> Bool { text.withUnsafeBytes { JSONScanner.isValid($0) } }
 
+    /// Strings are looked at eight bytes at a time: each byte, at each place of them, alone and before and behind one that ends the string or is
+    /// multibyte.
+    @Test func eachByteAtEachPlaceOfAString() {
+        for byte in UInt8.min...UInt8.max {
+            for place in 0..<20 {
+                var text = [UInt8](repeating: UInt8(ascii: "a"), count: 20)
+                text[place] = byte
+                let isPlain = byte >= 0x20 && byte < 0x80 && byte != UInt8(ascii: "\"") && byte != UInt8(ascii: "\\")
+                #expect(Self.isValid([0x22] + text + [0x22]) == isPlain, "\(byte) at \(place)")
+                // What stands behind it must not hide it, nor what stands before it.
+                #expect(Self.isValid([0x22] + text + [0xc3, 0xa4, 0x22]) == isPlain, "\(byte) at \(place), before ä")
+                #expect(Self.isValid([0x22, 0xc3, 0xa4] + text + [0x22]) == isPlain, "\(byte) at \(place), behind ä")
+                #expect(!Self.isValid([0x22] + text + [0x01, 0x22]), "\(byte) at \(place), before a control")
+            }
+        }
+    }
+
     @Test(arguments: [
         "null", " true ", "false", "0", "-0", "1.5e+10", "1E400", "\"\"", "\"\\u00e4\\n\\\"\"", "[]", "[1,[2,{\"a\":[]}]]", "{}",
         "{\"a\":1,\"b\":{}}", "\"ä€😀\"",

@@ -133,6 +133,27 @@ struct EventTests {
         #expect(throws: Event.Poison.self) { try Self.decode(headers, prefix + "\"data\":1,\"data_base64\":\"AAE=\"}") }
     }
 
+    /// Escapes are read, null is as if it weren't there, and nothing else stands for a text. What the record's headers say of the trace
+    /// counts where the event says nothing.
+    @Test func structuredAttributes() throws {
+        func decode(_ members: String, trace: String? = nil) throws -> Event {
+            var headers = [("content-type", Array("application/cloudevents+json".utf8))]
+            if let trace { headers.append(("traceparent", Array(trace.utf8))) }
+            return try Self.decode(headers, "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/s\",\"type\":\"t\",\(members)}")
+        }
+        let escaped = try decode("\"subject\":\"\\u00e4\\n\\ud83d\\ude00\",\"time\":null,\"tenant\":null")
+        #expect(escaped.subject == "\u{e4}\n\u{1f600}" && escaped.time == nil && escaped.tenant == "default")
+        #expect(try decode("\"traceparent\":\"own\"", trace: "header").traceParent == "own")
+        #expect(try decode("\"traceparent\":null", trace: "header").traceParent == "header")
+        for (member, kind) in [("\"time\":1", "a number"), ("\"subject\":{\"a\":[]}", "an object"), ("\"data_base64\":true", "a boolean")] {
+            let name = member.split(separator: "\"")[0]
+            do {
+                _ = try decode(member)
+                Issue.record("\(member) is accepted")
+            } catch { #expect("\(error)" == "structured mode: '\(name)' must be a string, not \(kind)") }
+        }
+    }
+
     /// Every kind of poison that the contract names, with its reason.
     @Test func poison() throws {
         func reason(_ headers: [(String, [UInt8])], _ value: String?) -> String {
