@@ -1,7 +1,7 @@
 internal import Cryptography
 
 /// The headers of a delivery record, on lane topics and on the dead-letter topic. The value of the record is the exact HTTP body.
-public struct DeliveryHeaders: Sendable, Equatable {
+public struct DeliveryHeaders: EventAttributes, Sendable, Equatable {
     /// Attempts already made.
     public var attempt = 0
     /// Earliest start, Unix milliseconds.
@@ -13,7 +13,7 @@ public struct DeliveryHeaders: Sendable, Equatable {
     public var registryOffset: Int64 = 0
     public var rewrites = 0
     public var lastStatus: Int?
-    var texts = HeaderTexts()
+    public var texts = HeaderTexts()
 
     public var deliveryID: String {
         get { texts[.deliveryID] ?? "" }
@@ -45,38 +45,6 @@ public struct DeliveryHeaders: Sendable, Equatable {
     public var eventID: String {
         get { texts[.eventID] ?? "" }
         set { texts[.eventID] = newValue }
-    }
-    public var source: String {
-        get { texts[.source] ?? "" }
-        set { texts[.source] = newValue }
-    }
-    public var type: String {
-        get { texts[.type] ?? "" }
-        set { texts[.type] = newValue }
-    }
-    public var tenant: String {
-        get { texts[.tenant] ?? "" }
-        set { texts[.tenant] = newValue }
-    }
-    public var time: String? {
-        get { texts[.time] }
-        set { texts[.time] = newValue }
-    }
-    public var subject: String? {
-        get { texts[.subject] }
-        set { texts[.subject] = newValue }
-    }
-    public var contentType: String? {
-        get { texts[.contentType] }
-        set { texts[.contentType] = newValue }
-    }
-    public var traceParent: String? {
-        get { texts[.traceParent] }
-        set { texts[.traceParent] = newValue }
-    }
-    public var traceState: String? {
-        get { texts[.traceState] }
-        set { texts[.traceState] = newValue }
     }
 
     /// Of any number: 2⁵³ − 1, as JSON's.

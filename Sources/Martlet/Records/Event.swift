@@ -1,46 +1,13 @@
 internal import JSON
 
 /// A CloudEvents 1.0 event as published: attributes and data. `data` nil is an event without data.
-public struct Event: Sendable, Equatable {
-    var texts = HeaderTexts()
+public struct Event: EventAttributes, Sendable, Equatable {
+    public var texts = HeaderTexts()
     public var data: [UInt8]?
 
     public var id: String {
         get { texts[.eventID] ?? "" }
         set { texts[.eventID] = newValue }
-    }
-    public var source: String {
-        get { texts[.source] ?? "" }
-        set { texts[.source] = newValue }
-    }
-    public var type: String {
-        get { texts[.type] ?? "" }
-        set { texts[.type] = newValue }
-    }
-    public var tenant: String {
-        get { texts[.tenant] ?? "" }
-        set { texts[.tenant] = newValue }
-    }
-    /// As sent, not interpreted.
-    public var time: String? {
-        get { texts[.time] }
-        set { texts[.time] = newValue }
-    }
-    public var subject: String? {
-        get { texts[.subject] }
-        set { texts[.subject] = newValue }
-    }
-    public var contentType: String? {
-        get { texts[.contentType] }
-        set { texts[.contentType] = newValue }
-    }
-    public var traceParent: String? {
-        get { texts[.traceParent] }
-        set { texts[.traceParent] = newValue }
-    }
-    public var traceState: String? {
-        get { texts[.traceState] }
-        set { texts[.traceState] = newValue }
     }
 
     public static let defaultTenant = "default"

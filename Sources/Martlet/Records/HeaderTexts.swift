@@ -57,7 +57,7 @@ enum HeaderField: Int, CaseIterable {
 
 /// The texts of a record's headers, UTF-8, one after another in one array: an event's go into its deliveries, and a delivery reads few of
 /// its own, without a string for each.
-struct HeaderTexts: Sendable, Equatable {
+public struct HeaderTexts: Sendable, Equatable {
     /// What was set anew leaves its old bytes behind.
     private var bytes: [UInt8] = []
     private var places = InlineArray<15, Place>(repeating: Place())
@@ -126,7 +126,46 @@ struct HeaderTexts: Sendable, Equatable {
     /// Appends a text as the inside of a JSON string; nothing when there is no such header.
     func appendJSON(_ field: HeaderField, to out: inout [UInt8]) { _ = with(field) { appendJSONText($0, to: &out) } }
 
-    static func == (left: Self, right: Self) -> Bool { HeaderField.allCases.allSatisfy { $0.isNumber || left[$0] == right[$0] } }
+    public static func == (left: Self, right: Self) -> Bool { HeaderField.allCases.allSatisfy { $0.isNumber || left[$0] == right[$0] } }
+}
+
+/// What an event and its deliveries have in common.
+public protocol EventAttributes { var texts: HeaderTexts { get set } }
+
+extension EventAttributes {
+    public var source: String {
+        get { texts[.source] ?? "" }
+        set { texts[.source] = newValue }
+    }
+    public var type: String {
+        get { texts[.type] ?? "" }
+        set { texts[.type] = newValue }
+    }
+    public var tenant: String {
+        get { texts[.tenant] ?? "" }
+        set { texts[.tenant] = newValue }
+    }
+    /// As sent, not interpreted.
+    public var time: String? {
+        get { texts[.time] }
+        set { texts[.time] = newValue }
+    }
+    public var subject: String? {
+        get { texts[.subject] }
+        set { texts[.subject] = newValue }
+    }
+    public var contentType: String? {
+        get { texts[.contentType] }
+        set { texts[.contentType] = newValue }
+    }
+    public var traceParent: String? {
+        get { texts[.traceParent] }
+        set { texts[.traceParent] = newValue }
+    }
+    public var traceState: String? {
+        get { texts[.traceState] }
+        set { texts[.traceState] = newValue }
+    }
 }
 
 extension Span<UInt8> {
