@@ -32,6 +32,8 @@ public final class GroupConsumer {
     private var nextCommit: UInt64 = 0
     private let prefetch: Prefetch
     private var waker: FetchWaker?
+    /// Of what has been assigned so far.
+    private var topics: [String: OpaquePointer] = [:]
     /// Lists whose commit is under way, by its opaque number. librdkafka answers each exactly once.
     private var commitsInFlight: Set<UInt64> = []
     public static let groupPayload: UInt32 = .max
@@ -68,6 +70,7 @@ public final class GroupConsumer {
 
     deinit {
         waker?.stop()
+        for topic in topics.values { rd_kafka_topic_destroy(topic) }
         rd_kafka_queue_io_event_enable(queue, -1, nil, 0)
         rd_kafka_queue_destroy(queue)
         Glibc.close(pipe.read)
@@ -134,10 +137,12 @@ public final class GroupConsumer {
         }
     }
 
-    /// Separates these partitions' queues (number = index in the list) and starts fetching. A nil offset starts at the log's beginning.
+    /// Separates these partitions' queues (number = index in the list) and starts fetching. A nil offset starts at the log's beginning. Blocks
+    /// when there are topics that weren't assigned before, until their leaders are known.
     public func assign(_ partitions: [PartitionOffset], numbering: (Int) -> UInt32) throws(KafkaError) -> [PartitionQueue] {
         let waker = waker ?? FetchWaker(owner)
         self.waker = waker
+        learnLeaders(of: Set(partitions.map(\.at.topic)))
         let queues = partitions.enumerated().map {
             PartitionQueue(owner, $1.at, wakeUp: pipe.write, payload: numbering($0), prefetch, waker)
         }
@@ -146,6 +151,17 @@ public final class GroupConsumer {
         let error = rd_kafka_assign(handle, list)
         guard error == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(error, "assign") }
         return queues
+    }
+
+    /// A partition that is assigned before its leader is known waits for a second or longer: librdkafka looks every half a second whether it
+    /// is, and asks for those of new topics once a second.
+    private func learnLeaders(of names: Set<String>) {
+        let new = names.subtracting(topics.keys)
+        guard !new.isEmpty else { return }
+        for name in new { topics[name] = rd_kafka_topic_new(handle, name, nil) }
+        var metadata: UnsafePointer<rd_kafka_metadata>?
+        // Should no broker answer, it goes on as said above.
+        if rd_kafka_metadata(handle, 0, nil, &metadata, 5_000) == RD_KAFKA_RESP_ERR_NO_ERROR { rd_kafka_metadata_destroy(metadata) }
     }
 
     /// The same partitions as before, from other offsets: also of those that librdkafka has given up as out of range, which a seek doesn't
