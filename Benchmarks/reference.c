@@ -3,13 +3,14 @@
 // writes an attempt record for it. No retries, no limits, no registry: a yardstick, not a worker.
 //
 //   reference --brokers B --topic T --attempts T --partitions N --count N --port P[,P...] [--connections N] [--ca FILE]
-//   reference --curl --count N --port P [--connections N] [--bytes N]      a bare libcurl loop instead, without Kafka
+//   ... --curl                                                             the same over libcurl, as one would write it by hand
+//   reference --curl --count N --port P [--connections N] [--bytes N]      a bare libcurl loop, without Kafka
 //   reference --fresh resumed|full --count N --port P --ca FILE            a TLS connection for each request instead, without Kafka
 //
 // Prints one line of JSON: deliveries, seconds from the first to the last, CPU in microseconds per delivery, resident memory.
 #include "common.h"
+#include "libcurl.h"
 #include <arpa/inet.h>
-#include <curl/curl.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
@@ -151,6 +152,15 @@ static void deliver(struct connection *c, rd_kafka_message_t *m) {
     }
     char signature[64];
     int signature_size = sign(signature, id, id_size, wall_text, wall_size, m->payload, m->len);
+    snprintf(c->id, sizeof c->id, "%.*s", (int)id_size, (const char *)id);
+    c->message = m;
+    c->started = now_seconds();
+    if (use_curl) {
+        char url[128];
+        snprintf(url, sizeof url, "http://127.0.0.1:%d/%.*s", ports[(c - connections) % port_count], (int)endpoint_size, (const char *)endpoint);
+        curl_post(c - connections, url, c->id, wall_text, signature, m->payload, m->len);
+        return;
+    }
     char *p = c->head;
 #define TEXT(s) (memcpy(p, s, sizeof s - 1), p += sizeof s - 1)
 #define BYTES(b, n) (memcpy(p, b, n), p += n)
@@ -164,21 +174,41 @@ static void deliver(struct connection *c, rd_kafka_message_t *m) {
     BYTES(signature, signature_size);
     TEXT("\r\nContent-Length: ");
     p += sprintf(p, "%zu\r\n\r\n", m->len);
-    memcpy(c->id, id, id_size < 63 ? id_size : 63);
     c->head_size = p - c->head;
     c->sent = 0;
-    c->message = m;
-    c->started = now_seconds();
     write_more(c);
 }
 
 // ---- with Kafka
 
+static rd_kafka_t *producer;
+static long done, written;
+static double ended;
+
+// Its attempt record, and its place is free again.
+static void finished(int number) {
+    struct connection *c = &connections[number];
+    char text[1024];
+    int size = sprintf(text,
+        "{\"v\":1,\"deliveryId\":\"%s\",\"messageId\":\"%s\",\"endpointId\":\"%.*s\",\"tenant\":\"default\",\"type\":\"bench.made\",\"url\":\"http://127.0.0.1/\","
+        "\"attempt\":1,\"startedMs\":%ld000,\"durationMs\":{\"total\":%d,\"dns\":null,\"connect\":null,\"tls\":null,\"firstByte\":1},\"status\":200,"
+        "\"outcome\":\"delivered\",\"errorClass\":null,\"error\":null,\"responseExcerpt\":null,\"nextAttemptMs\":null,\"deadReason\":null,"
+        "\"worker\":\"reference\",\"traceId\":null}", c->id, c->id, (int)c->message->key_len, (const char *)c->message->key, wall_seconds, (int)((now_seconds() - c->started) * 1e3));
+    rd_kafka_resp_err_t error = rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(attempts_topic), RD_KAFKA_V_KEY(c->message->key, c->message->key_len), RD_KAFKA_V_VALUE(text, size),
+        RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+    if (error) fail(rd_kafka_err2str(error));
+    written++;
+    rd_kafka_message_destroy(c->message);
+    c->message = NULL;
+    if (++done == wanted) ended = now_seconds();
+    idle[idle_count++] = number;
+}
+
 static void worker(void) {
     rd_kafka_t *consumer = client(RD_KAFKA_CONSUMER, brokers, 0, (const char *[][2]){
         {"group.id", "reference"}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "earliest"}, {"queued.min.messages", "100000"},
         {"fetch.wait.max.ms", "100"}, {"check.crcs", "false"}, {NULL, NULL}});
-    rd_kafka_t *producer = client(RD_KAFKA_PRODUCER, brokers, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR, (const char *[][2]){
+    producer = client(RD_KAFKA_PRODUCER, brokers, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR, (const char *[][2]){
         {"enable.idempotence", "true"}, {"linger.ms", "100"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "1000000"}, {NULL, NULL}});
     rd_kafka_queue_t *reports = rd_kafka_queue_get_main(producer), *queue = rd_kafka_queue_get_consumer(consumer);
     rd_kafka_poll_set_consumer(consumer);
@@ -194,15 +224,22 @@ static void worker(void) {
 
     rd_kafka_message_t *batch[1000];
     int have = 0, at = 0;
-    long done = 0, acknowledged = 0, written = 0;
-    double started = 0, ended = 0, cpu = cpu_seconds();
+    long acknowledged = 0;
+    double started = 0, cpu = cpu_seconds();
     struct epoll_event events[256];
+    if (use_curl) epoll_ctl(epoll, EPOLL_CTL_ADD, curl_epoll, &(struct epoll_event){.events = EPOLLIN, .data.ptr = &multi});
     while (done < wanted || acknowledged < written) {
-        int ready = epoll_wait(epoll, events, 256, at < have && idle_count ? 0 : 100);
+        // What libcurl wants to do at once (a request's first steps) isn't an event of its sockets.
+        if (use_curl && !curl_timeout) curl_turn(0, finished);
+        int ready = epoll_wait(epoll, events, 256, (at < have && idle_count) || (use_curl && !curl_timeout) ? 0 : 100);
         time_t wall = time(NULL);
         if (wall != wall_seconds) wall_size = sprintf(wall_text, "%ld", wall_seconds = wall);
         for (int i = 0; i < ready; i++) {
             struct connection *c = events[i].data.ptr;
+            if (events[i].data.ptr == &multi) {
+                curl_turn(0, finished);
+                continue;
+            }
             if (!c) {
                 if (read(wake, &one, 8) < 0 && read(report_wake, &one, 8) < 0) continue;
                 one = 1;
@@ -215,20 +252,7 @@ static void worker(void) {
             if (n <= 0 && c->ssl && SSL_get_error(c->ssl, n) == SSL_ERROR_WANT_READ) continue;
             // The receiver is ours: a whole answer without a body in one piece.
             if (n < 16 || !c->message || memcmp(buffer + 9, "200", 3) || memcmp(buffer + n - 4, "\r\n\r\n", 4)) fail("an answer that isn't expected");
-            char text[1024];
-            int size = sprintf(text,
-                "{\"v\":1,\"deliveryId\":\"%s\",\"messageId\":\"%s\",\"endpointId\":\"%.*s\",\"tenant\":\"default\",\"type\":\"bench.made\",\"url\":\"http://127.0.0.1/\","
-                "\"attempt\":1,\"startedMs\":%ld000,\"durationMs\":{\"total\":%d,\"dns\":null,\"connect\":null,\"tls\":null,\"firstByte\":1},\"status\":200,"
-                "\"outcome\":\"delivered\",\"errorClass\":null,\"error\":null,\"responseExcerpt\":null,\"nextAttemptMs\":null,\"deadReason\":null,"
-                "\"worker\":\"reference\",\"traceId\":null}", c->id, c->id, (int)c->message->key_len, (const char *)c->message->key, wall_seconds, (int)((now_seconds() - c->started) * 1e3));
-            rd_kafka_resp_err_t error = rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(attempts_topic), RD_KAFKA_V_KEY(c->message->key, c->message->key_len), RD_KAFKA_V_VALUE(text, size),
-                RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
-            if (error) fail(rd_kafka_err2str(error));
-            written++;
-            rd_kafka_message_destroy(c->message);
-            c->message = NULL;
-            if (++done == wanted) ended = now_seconds();
-            idle[idle_count++] = c - connections;
+            finished(c - connections);
         }
         for (rd_kafka_event_t *e; (e = rd_kafka_queue_poll(reports, 0)); rd_kafka_event_destroy(e))
             if (rd_kafka_event_type(e) == RD_KAFKA_EVENT_DR) acknowledged += rd_kafka_event_message_count(e);
@@ -249,75 +273,33 @@ static void worker(void) {
     _exit(0);
 }
 
-// ---- over libcurl
+// ---- over libcurl, without Kafka
 
-static int curl_epoll_timeout = -1;
-static int on_socket(CURL *h, curl_socket_t fd, int what, void *me, void *known) {
-    (void)h, (void)me, (void)known;
-    if (what == CURL_POLL_REMOVE) return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL), 0;
-    struct epoll_event e = {.events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0), .data.fd = fd};
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e)) epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &e);
-    return 0;
+static long posted, answered;
+static char *same_body;
+static void post_again(int i) {
+    char time_text[24], signature[64];
+    int size = sprintf(time_text, "%ld", time(NULL));
+    sign(signature, "dlv_aaaaaaaaaaaaaaaaaaaaaaaaaa", 30, time_text, size, same_body, body_bytes);
+    curl_post(i, NULL, "dlv_aaaaaaaaaaaaaaaaaaaaaaaaaa", time_text, signature, same_body, body_bytes);
+    posted++;
 }
-static int on_timer(CURLM *m, long ms, void *me) { (void)m, (void)me; curl_epoll_timeout = ms; return 0; }
-static size_t on_body(char *b, size_t s, size_t n, void *me) { (void)b, (void)me; return s * n; }
+static void was_answered(int i) {
+    answered++;
+    if (posted < wanted) post_again(i);
+}
 
 static void curl_loop(void) {
-    char url[64], *body = malloc(body_bytes);
-    memset(body, 'x', body_bytes);
+    char url[64];
+    same_body = malloc(body_bytes);
+    memset(same_body, 'x', body_bytes);
     sprintf(url, "http://127.0.0.1:%d/ep_0", port);
-    CURLM *multi = curl_multi_init();
-    curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-    curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
-    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long)connection_count * 2);
-    struct curl_slist **lists = calloc(connection_count, sizeof *lists);
-    CURL **easies = calloc(connection_count, sizeof *easies);
-    long started_count = 0, done = 0;
-    int running;
     double started = now_seconds(), cpu = cpu_seconds();
-#define START(i) do { \
-        char text[24], line[128], signature[64]; \
-        int size = sprintf(text, "%ld", time(NULL)); \
-        int n = sign(signature, "dlv_aaaaaaaaaaaaaaaaaaaaaaaaaa", 30, text, size, body, body_bytes); \
-        curl_slist_free_all(lists[i]); \
-        lists[i] = curl_slist_append(NULL, "content-type: application/json"); \
-        curl_slist_append(lists[i], "webhook-id: dlv_aaaaaaaaaaaaaaaaaaaaaaaaaa"); \
-        sprintf(line, "webhook-timestamp: %s", text); curl_slist_append(lists[i], line); \
-        sprintf(line, "webhook-signature: v1,%.*s", n, signature); curl_slist_append(lists[i], line); \
-        curl_slist_append(lists[i], "Expect:"); \
-        curl_easy_setopt(easies[i], CURLOPT_HTTPHEADER, lists[i]); \
-        curl_multi_add_handle(multi, easies[i]); started_count++; } while (0)
     for (int i = 0; i < connection_count; i++) {
-        easies[i] = curl_easy_init();
         curl_easy_setopt(easies[i], CURLOPT_URL, url);
-        curl_easy_setopt(easies[i], CURLOPT_PRIVATE, (void *)(long)i);
-        curl_easy_setopt(easies[i], CURLOPT_POST, 1L);
-        curl_easy_setopt(easies[i], CURLOPT_POSTFIELDS, body);
-        curl_easy_setopt(easies[i], CURLOPT_POSTFIELDSIZE, (long)body_bytes);
-        curl_easy_setopt(easies[i], CURLOPT_WRITEFUNCTION, on_body);
-        curl_easy_setopt(easies[i], CURLOPT_TIMEOUT_MS, 15000L);
-        curl_easy_setopt(easies[i], CURLOPT_NOSIGNAL, 1L);
-        START(i);
+        post_again(i);
     }
-    struct epoll_event events[256];
-    while (done < wanted) {
-        int ready = epoll_wait(epoll, events, 256, curl_epoll_timeout < 0 ? 1000 : curl_epoll_timeout);
-        if (!ready) curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
-        for (int i = 0; i < ready; i++)
-            curl_multi_socket_action(multi, events[i].data.fd, (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0), &running);
-        int left;
-        for (CURLMsg *m; (m = curl_multi_info_read(multi, &left));) {
-            long i, status = 0;
-            if (m->data.result) fail(curl_easy_strerror(m->data.result));
-            CURL *h = m->easy_handle;
-            curl_easy_getinfo(h, CURLINFO_RESPONSE_CODE, &status);
-            if (status != 200) fail("an answer that isn't expected");
-            curl_easy_getinfo(h, CURLINFO_PRIVATE, (char **)&i);
-            curl_multi_remove_handle(multi, h);
-            done++;
-            if (started_count < wanted) START(i);
-        }
-    }
+    while (answered < wanted) curl_turn(1000, was_answered);
     report(started, now_seconds(), cpu);
 }
 
@@ -382,11 +364,12 @@ int main(int count, char **words) {
         else fail("unknown argument; see the top of reference.c");
         i++;
     }
-    if (!wanted || !port || (fresh && !ca) || (!use_curl && !fresh && (!brokers || !topic || !attempts_topic))) fail("arguments are missing; see the top of reference.c");
+    if (!wanted || !port || (fresh && !ca) || (!use_curl && !fresh && !brokers) || (brokers && (!topic || !attempts_topic))) fail("arguments are missing; see the top of reference.c");
     signal(SIGPIPE, SIG_IGN);
     epoll = epoll_create1(0);
     prepare_key();
-    if (use_curl) return curl_loop(), 0;
+    if (use_curl) curl_open(connection_count);
+    if (use_curl && !brokers) return curl_loop(), 0;
     if (ca) {
         tls = SSL_CTX_new(TLS_client_method());
         SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -398,7 +381,7 @@ int main(int count, char **words) {
     connections = calloc(connection_count, sizeof *connections);
     idle = calloc(connection_count, sizeof *idle);
     for (int i = 0; i < connection_count; i++) {
-        open_connection(&connections[i]);
+        if (!use_curl) open_connection(&connections[i]);
         idle[idle_count++] = i;
     }
     worker();
