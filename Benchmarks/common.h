@@ -20,11 +20,14 @@ static inline void fail(const char *what) {
     exit(1);
 }
 
-static inline double now_seconds(void) {
+static inline double seconds_of(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return t.tv_sec + t.tv_nsec / 1e9;
 }
+static inline double now_seconds(void) { return seconds_of(CLOCK_MONOTONIC); }
+// Unix time.
+static inline double unix_seconds(void) { return seconds_of(CLOCK_REALTIME); }
 
 // `events`: what is reported through the client's queue; `pairs` end with a null.
 static inline rd_kafka_t *client(rd_kafka_type_t type, const char *brokers, int events, const char *pairs[][2]) {

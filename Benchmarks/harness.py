@@ -82,14 +82,28 @@ class Stopping:
         self.stop()
 
 
-class Nginx(Stopping):
-    """A receiver, which answers 200 at once. `ports`: how many; `tls`: with a certificate for 127.0.0.1 of an authority of its own; `answer`, `more`: of its configuration; `processes`: more
+class Receiver(Stopping):
+    """What they have in common: a log of what came."""
+    log, position = None, 0
+
+    def received(self):
+        """(seconds, webhook-id) of what came since the last call."""
+        with open(self.log) as file:
+            file.seek(self.position)
+            text = file.read()
+        end = text.rfind("\n") + 1
+        self.position += end
+        return [(float(time_), id_) for time_, id_ in (line.split(" ") for line in text[:end].splitlines())]
+
+
+class Nginx(Receiver):
+    """Answers 200 at once. `ports`: how many; `tls`: with a certificate for 127.0.0.1 of an authority of its own; `answer`, `more`: of its configuration; `processes`: more
     where one may not have as many descriptors as are needed."""
 
     def __init__(self, directory, ports=1, tls=None, log=False, keep=True, answer="return 200", more="", processes=1):
         self.directory = directory
         os.makedirs(directory, exist_ok=True)
-        self.ports, self.log, self.position = free_ports(ports), os.path.join(directory, "received.log"), 0
+        self.ports, self.log = free_ports(ports), os.path.join(directory, "received.log")
         if tls and not os.path.exists(os.path.join(directory, "ca.pem")):
             self.certificates()
         secure = {None: "", "resumed": "ssl_session_cache shared:s:10m; ssl_session_tickets on;", "full": "ssl_session_cache off; ssl_session_tickets off;"}[tls]
@@ -97,15 +111,15 @@ class Nginx(Stopping):
             secure += f" ssl_certificate {directory}/server.pem; ssl_certificate_key {directory}/server.key; ssl_protocols TLSv1.2 TLSv1.3;"
         listens = "".join(f"listen 127.0.0.1:{port}{' ssl' if tls else ''}{' reuseport' if processes > 1 else ''} backlog=8192; " for port in self.ports)
         temporary = " ".join(f"{name}_temp_path {directory}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        with open(os.path.join(directory, "nginx.conf"), "w") as file:
-            file.write(f"""daemon off; worker_processes {processes}; worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}; pid {directory}/pid; error_log {directory}/error.log;
+        self.configuration = (f"""daemon off; worker_processes {processes}; worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}; pid {directory}/pid; error_log {directory}/error.log;
 events {{ worker_connections 40000; }}
 http {{
-  log_format received '$msec $http_webhook_id'; access_log {self.log + ' received' if log else 'off'}; {temporary}
+  log_format received '$msec $http_webhook_id'; access_log @log@; {temporary}
   keepalive_requests 1000000000; keepalive_timeout {3600 if keep else 0}; client_max_body_size 10m; client_body_buffer_size 128k; {secure}
   server {{ {listens} location / {{ {answer}; }} {more} }}
 }}
 """)
+        self.configure(log)
         self.process = subprocess.Popen(["nginx", "-c", os.path.join(directory, "nginx.conf"), "-p", directory], stderr=subprocess.DEVNULL)
         for _ in range(100):
             try:
@@ -114,6 +128,23 @@ http {{
             except OSError:
                 time.sleep(0.05)
         raise SystemExit("bench: nginx didn't start")
+
+    def configure(self, has_log):
+        with open(os.path.join(self.directory, "nginx.conf"), "w") as file:
+            file.write(self.configuration.replace("@log@", f"{self.log} received" if has_log else "off"))
+
+    def log_from_now(self):
+        """Its processes are others afterwards."""
+        def workers():
+            return set(open(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read().split())
+        before = workers()
+        self.configure(True)
+        self.process.send_signal(signal.SIGHUP)
+        for _ in range(200):
+            if (now := workers()) and not now & before:
+                return
+            time.sleep(0.05)
+        raise SystemExit("bench: nginx doesn't take its configuration again")
 
     def certificates(self):
         def openssl(*words):
@@ -128,24 +159,17 @@ http {{
     def authority(self):
         return os.path.join(self.directory, "ca.pem")
 
-    def received(self):
-        """(seconds, webhook-id) of what came since the last call."""
-        with open(self.log) as file:
-            file.seek(self.position)
-            text = file.read()
-        end = text.rfind("\n") + 1
-        self.position += end
-        return [(float(time_), id_) for time_, id_ in (line.split(" ") for line in text[:end].splitlines())]
-
     def stop(self):
         self.process.terminate()
         self.process.wait()
 
 
-class SlowReceiver(Stopping):
-    def __init__(self, milliseconds):
-        self.ports = [free_port()]
-        self.process = subprocess.Popen([program("receiver"), "--port", str(self.ports[0]), "--delay-ms", str(milliseconds)])
+class SlowReceiver(Receiver):
+    """Answers 200 after so long."""
+
+    def __init__(self, milliseconds, log=None):
+        self.ports, self.log = [free_port()], log
+        self.process = subprocess.Popen([program("receiver"), "--port", str(self.ports[0]), "--delay-ms", str(milliseconds), *(("--log", log) if log else ())])
 
     def stop(self):
         self.process.kill()
@@ -175,6 +199,25 @@ def reference(*words):
     if done.returncode:
         raise SystemExit("bench: the reference failed")
     return json.loads(done.stdout)
+
+
+class RunningReference(Stopping):
+    """Beside what is published meanwhile."""
+
+    def __init__(self, words):
+        self.process = subprocess.Popen([program("reference"), *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def ready(self):
+        # It reads an empty log from its start: what is published earlier is delivered, too, later.
+        time.sleep(1)
+
+    def check(self, end, what):
+        if time.time() > end or self.process.poll() is not None:
+            raise SystemExit(f"bench: the reference: {what}")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
 
 
 class World:
@@ -223,9 +266,15 @@ class World:
             raise SystemExit("bench: loading failed")
         return done.stdout
 
+    def reference_words(self, count, ports, words):
+        return ("--brokers", self.brokers, "--topic", self.prefix + "deliveries", "--attempts", self.prefix + "attempts", "--count", count,
+                "--port", ",".join(map(str, ports)), *words)
+
     def reference(self, count, ports, *words):
-        return reference("--brokers", self.brokers, "--topic", self.prefix + "deliveries", "--attempts", self.prefix + "attempts", "--count", count,
-                         "--port", ",".join(map(str, ports)), *words)
+        return reference(*self.reference_words(count, ports, words))
+
+    def running_reference(self, ports, *words):
+        return RunningReference(self.reference_words(10**9, ports, words))
 
     def hops(self, rate, seconds):
         """Percentiles of the two hops alone, in milliseconds."""

@@ -1,20 +1,14 @@
 // Writes what a benchmark delivers.
 //
 //   load deliveries --brokers B --topic T --partitions N --endpoints N --count N [--bytes N]
-//        records as fan-out writes them, as fast as the brokers take them; endpoint i is ep_i
-//   load events --brokers B --topic T --types N --count N [--bytes N] [--rate N] [--first N] [--linger-ms N (20; with --rate 0)]
-//        events e0, e1, ... of the types kind0.made, kind1.made, ...; with --rate an open loop: each at its time, whatever comes back.
-//        Prints the Unix time, in seconds, that the first one was due at.
-//   Both: [--compression TYPE (none)]
+//        records as fan-out writes them; endpoint i is ep_i
+//   load events --brokers B --topic T --types N --count N [--bytes N]
+//        events e0, e1, ... of the types kind0.made, kind1.made, ...
+//   Both: [--rate N] [--first N] [--linger-ms N (20; with --rate 0)] [--compression TYPE (none)]
+//        as fast as the brokers take them; with --rate an open loop: each at its time, whatever comes back. Prints the Unix time, in
+//        seconds, that the first one was due at.
 #include "common.h"
 #include <string.h>
-#include <unistd.h>
-
-static double wall(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
-}
 
 // Kafka's default partitioner (Java): murmur2 of the key.
 static int partition_of(const char *key, int count) {
@@ -81,12 +75,12 @@ int main(int count, char **words) {
     char *text = malloc(bytes + 1), *body = malloc(bytes + 1024);
     memset(text, 'x', bytes);
     text[bytes] = 0;
-    double start = wall() + (rate ? 0.2 : 0);
-    if (is_events) printf("%.6f\n", start), fflush(stdout);
+    double start = unix_seconds() + (rate ? 0.2 : 0);
+    printf("%.6f\n", start), fflush(stdout);
     for (long n = 0; n < wanted; n++) {
         if (rate) {
             double due = start + (double)n / rate;
-            for (double left; (left = due - wall()) > 0;) {
+            for (double left; (left = due - unix_seconds()) > 0;) {
                 rd_kafka_poll(producer, 0);
                 if (left > 0.0002) usleep((left - 0.0001) * 1e6);
             }
@@ -104,7 +98,7 @@ int main(int count, char **words) {
                 char endpoint[32], id[40], due[24], event[24], origin[64];
                 sprintf(endpoint, "ep_%ld", number % endpoints);
                 sprintf(id, "dlv_%026ld", number);
-                sprintf(due, "%.0f", wall() * 1e3);
+                sprintf(due, "%.0f", unix_seconds() * 1e3);
                 sprintf(event, "e%ld", number);
                 sprintf(origin, "martlet.events/%ld/%ld", number % 24, number / 24);
                 int size = snprintf(body, bytes + 1024, "{\"type\":\"bench.made\",\"timestamp\":\"2026-01-01T00:00:00Z\",\"data\":{\"number\":%ld,\"text\":\"%.*s\"}}", number,

@@ -1,21 +1,14 @@
 // A receiver that takes its time: answers every request with 200 after a fixed delay, on one thread, for tens of thousands of connections.
 //
-//   receiver --port P --delay-ms N
+//   receiver --port P --delay-ms N [--log FILE]
+//
+// The log has a line for each request when all of it has come: the Unix time in seconds and its webhook-id.
 #include "common.h"
 #include <arpa/inet.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
-}
 // How many bytes of the request's body are missing, by descriptor; -1: its head isn't complete.
 static struct { long missing; char head[2048]; int size; } *state;
 // The delay is the same for all: what is due first came first.
@@ -24,9 +17,11 @@ static long first, last, room = 1 << 20;
 
 int main(int count, char **words) {
     int port = 0, delay = 50, limit = 1 << 17;
+    FILE *log = NULL;
     for (int i = 1; i + 1 < count; i += 2) {
         if (!strcmp(words[i], "--port")) port = atoi(words[i + 1]);
         else if (!strcmp(words[i], "--delay-ms")) delay = atoi(words[i + 1]);
+        else if (!strcmp(words[i], "--log") && !(log = fopen(words[i + 1], "w"))) fail("--log can't be written");
     }
     state = calloc(limit, sizeof *state);
     queue = malloc(room * sizeof *queue);
@@ -39,7 +34,7 @@ int main(int count, char **words) {
     static char buffer[65536];
     static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     for (;;) {
-        int wait = first == last ? 1000 : (int)((queue[first % room].at - now()) * 1000 + 0.999);
+        int wait = first == last ? 1000 : (int)((queue[first % room].at - now_seconds()) * 1000 + 0.999);
         int ready = epoll_wait(epoll, events, 1024, wait < 0 ? 0 : wait);
         for (int i = 0; i < ready; i++) {
             int fd = events[i].data.fd;
@@ -69,10 +64,12 @@ int main(int count, char **words) {
             if (state[fd].missing > 0) continue;
             state[fd].missing = -1;
             state[fd].size = 0;
-            queue[last % room].at = now() + delay / 1e3;
+            char *id = log ? strcasestr(state[fd].head, "webhook-id:") : NULL;
+            if (id) fprintf(log, "%.3f %.*s\n", unix_seconds(), (int)strcspn(id + 12, "\r"), id + 12), fflush(log);
+            queue[last % room].at = now_seconds() + delay / 1e3;
             queue[last++ % room].fd = fd;
         }
-        for (double t = now(); first != last && queue[first % room].at <= t; first++)
+        for (double t = now_seconds(); first != last && queue[first % room].at <= t; first++)
             if (send(queue[first % room].fd, answer, sizeof answer - 1, MSG_NOSIGNAL) < 0) continue;
     }
 }

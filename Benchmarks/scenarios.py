@@ -2,20 +2,65 @@
 ratio, or the value where there is no reference, should be; with a fourth element the value in any case."""
 import argparse, os, statistics, time
 from neighbours import alternating, message_id, percentile
-from harness import LINGER_MS, Nginx, SlowReceiver, reference
+from harness import LINGER_MS, PARTITIONS, Nginx, SlowReceiver, reference
 
+PERCENTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
+# Of h, of its worker before, and of the other scenarios' open loops.
+OPEN_LOOP_SECONDS, WARMING_SECONDS, SHORT_LOOP_SECONDS = 20, 40, 10
 ONE_LANE, FAN_OUT, FEW = ("--roles", "delivery", "--lanes", "1"), ("--roles", "fanout"), ("--max-in-flight", "64")
 
 
-def figures(worker, reference, cpu_target, speed_target=None):
-    rows = {"cpu_us": (worker["cpu_us"], reference["cpu_us"], ("<=", cpu_target)), "per_second": (worker["per_second"], reference["per_second"], speed_target and (">=", speed_target)),
-            "rss_mb": (worker["rss_mb"], reference["rss_mb"], None)}
-    return rows
+def figures(ours, theirs, cpu_target, speed_target=None):
+    targets = {"cpu_us": ("<=", cpu_target), "per_second": speed_target and (">=", speed_target)}
+    return {figure: (ours[figure], theirs[figure], targets.get(figure)) for figure in ("cpu_us", "per_second", "rss_mb")}
+
+
+def latencies(ours, theirs):
+    """`theirs`: None where no reference stands beside."""
+    return {figure: (ours[figure], theirs and theirs[figure], None) for figure in PERCENTILES}
+
+
+def percentiles(took):
+    """Of milliseconds."""
+    return {figure: percentile(took, share) for figure, share in PERCENTILES.items()}
 
 
 def medians(runs):
     """Of each figure; None of no runs."""
     return {figure: statistics.median(run[figure] for run in runs) for figure in runs[0]} if runs else None
+
+
+def latency(bench, name, endpoints, receiver, words=(), scheme="http", reference_words=(), **how):
+    """Percentiles of an open loop of deliveries by one lane, and of one by the reference."""
+    world = bench.world(name)
+    with world.running_reference(receiver.ports[:endpoints], *reference_words) as sender:
+        theirs = loop_of_deliveries(world, sender, receiver, endpoints, lambda n: f"dlv_{n:026d}", **how)
+    world = bench.world(name)
+    world.endpoints(endpoints, receiver, scheme=scheme)
+    with world.worker(*ONE_LANE, *words) as sender:
+        return loop_of_deliveries(world, sender, receiver, endpoints, **how), theirs
+
+
+def loop_of_deliveries(world, sender, receiver, endpoints, id_of=message_id, bytes_=1024, rate=500):
+    """Percentiles, from when each should have been published to the receiver's log of it, whose webhook-id is `id_of` its number. The first
+    second isn't counted."""
+    sender.ready()
+    ids = [id_of(n) for n in range(rate * (SHORT_LOOP_SECONDS + 1))]
+    return percentiles(open_loop(world, sender, receiver, "deliveries", ids, rate, "--partitions", PARTITIONS, "--endpoints", endpoints, "--bytes", bytes_)[rate:])
+
+
+def open_loop(world, sender, receiver, what, ids, rate, *words):
+    """Milliseconds of each id from when it should have been published to the receiver's log."""
+    receiver.received()
+    start = float(world.load(what, len(ids), "--rate", rate, "--linger-ms", LINGER_MS, *words))
+    due, took, end = {id_: n for n, id_ in enumerate(ids)}, [None] * len(ids), time.time() + 60
+    while due:
+        for when, id_ in receiver.received():
+            if (n := due.pop(id_, None)) is not None:
+                took[n] = (when - start - n / rate) * 1000
+        sender.check(end, f"{len(due)} of {len(ids)} haven't arrived")
+        time.sleep(0.1)
+    return took
 
 
 def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, scheme="http", has_reference=True, reference_words=(), rounds=None):
@@ -25,48 +70,55 @@ def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, s
     for _ in range(rounds or bench.rounds):
         world = bench.world(name)
         world.endpoints(endpoints, receiver, scheme=scheme)
-        world.load("deliveries", count, "--partitions", 24, "--endpoints", endpoints, "--bytes", bytes_)
+        world.load("deliveries", count, "--partitions", PARTITIONS, "--endpoints", endpoints, "--bytes", bytes_)
         if has_reference:
             theirs.append(world.reference(count, receiver.ports[:endpoints], *reference_words))
         ours.append(world.measure(count, *ONE_LANE, *words))
     return medians(ours), medians(theirs)
 
 
+def beside_reference(bench, receiver, count, cases, words=FEW, bytes_=1024, rate=500, **how):
+    """Rows of `cases`: title, endpoints, targets of CPU and deliveries a second. The latencies come last, as the receiver then writes a log."""
+    runs = [deliveries(bench, "backlog", endpoints, receiver, count, words, bytes_=bytes_, **how) for _, endpoints, *_ in cases]
+    receiver.log_from_now()
+    for (title, endpoints, *targets), (ours, theirs) in zip(cases, runs):
+        loop = latency(bench, "loop", endpoints, receiver, words, bytes_=bytes_, rate=rate, **how)
+        yield title, {**figures(ours, theirs, *targets), **latencies(*loop)}
+
+
 def a(bench):
     """Kept connections, 1 KB bodies, 64 connections: one endpoint; then 1,000 endpoints on 100 receivers."""
     with Nginx(os.path.join(bench.directory, "a"), ports=100) as receiver:
-        def run(name, endpoints):
-            return deliveries(bench, name, endpoints, receiver, bench.count(300_000), FEW)
-        yield "one endpoint", figures(*run("a", 1), 1.5, 0.6)
-        yield "24 endpoints, a partition each", figures(*run("a24", 24), 1.5, 0.6)
-        yield "1,000 endpoints, 100 receivers", figures(*run("a1000", 1_000), 1.8)
+        yield from beside_reference(bench, receiver, bench.count(300_000), (
+            ("one endpoint", 1, 1.5, 0.6), ("24 endpoints, a partition each", 24, 1.5, 0.6), ("1,000 endpoints, 100 receivers", 1_000, 1.8)))
 
 
 def b(bench):
     """The same over TLS."""
     with Nginx(os.path.join(bench.directory, "b"), ports=100, tls="resumed") as receiver:
-        def run(name, endpoints):
-            return deliveries(bench, name, endpoints, receiver, bench.count(200_000), (*FEW, "--ca-file", receiver.authority), scheme="https", reference_words=("--ca", receiver.authority))
-        yield "one endpoint, TLS", figures(*run("b", 1), 1.5)
-        yield "1,000 endpoints, 100 receivers, TLS", figures(*run("b1000", 1_000), 1.5)
+        yield from beside_reference(
+            bench, receiver, bench.count(200_000), (("one endpoint, TLS", 1, 1.5), ("1,000 endpoints, 100 receivers, TLS", 1_000, 1.5)),
+            (*FEW, "--ca-file", receiver.authority), scheme="https", reference_words=("--ca", receiver.authority))
 
 
 def c(bench):
     """64 KB bodies."""
     with Nginx(os.path.join(bench.directory, "c")) as receiver:
-        yield "64 KB bodies", figures(*deliveries(bench, "c", 1, receiver, bench.count(40_000), FEW, bytes_=65_536), 1.5)
+        yield from beside_reference(bench, receiver, bench.count(40_000), (("64 KB bodies", 1, 1.5),), bytes_=65_536, rate=100)
 
 
 def d(bench):
     """Receivers that take 50 ms, with room for 10,000 requests in flight (a thousand are), beside 64 to one that answers at once, and what the
     same costs the reference; and the memory with 10,000 in flight, plain and over TLS."""
-    rounds = []
+    rounds, many, connections = [], ("--max-in-flight", "10000"), ("--connections", 1_500)
     with Nginx(os.path.join(bench.directory, "d")) as fast, SlowReceiver(50) as slow:
         for _ in range(bench.rounds):
             rounds.append((*deliveries(bench, "dfast", 1, fast, bench.count(200_000), FEW, rounds=1),
-                           *deliveries(bench, "d", 240, slow, bench.count(400_000), ("--max-in-flight", "10000"), reference_words=("--connections", 1_500), rounds=1)))
+                           *deliveries(bench, "d", 240, slow, bench.count(400_000), many, reference_words=connections, rounds=1)))
     plain, plain_reference, ours, theirs = (medians(list(runs)) for runs in zip(*rounds))
-    yield "50 ms receivers", {"cpu_us": (ours["cpu_us"], plain["cpu_us"], ("<=", 1.5)), "per_second": (ours["per_second"], None, None), "rss_mb": (ours["rss_mb"], None, ("<=", 150))}
+    with SlowReceiver(50, log=os.path.join(bench.directory, "d.log")) as slow:
+        loop = latency(bench, "dloop", 240, slow, many, reference_words=connections)
+    yield "50 ms receivers", {"cpu_us": (ours["cpu_us"], plain["cpu_us"], ("<=", 1.5)), "per_second": (ours["per_second"], None, None), "rss_mb": (ours["rss_mb"], None, ("<=", 150)), **latencies(*loop)}
     yield "the same of the C reference", {"cpu_us": (theirs["cpu_us"], plain_reference["cpu_us"], None), "per_second": (theirs["per_second"], None, None)}
     with SlowReceiver(10_000) as receiver:
         yield "10,000 in flight at once", {"rss_mb": (at_once(bench, "dplain", receiver), None, ("<=", 150))}
@@ -79,7 +131,7 @@ def at_once(bench, name, receiver, words=(), scheme="http"):
     """MB with 10,000 requests in flight at the same moment: four to each of 2,500 endpoints, and 2,000 more deliveries that wait."""
     world = bench.world(name)
     world.endpoints(2_500, receiver, scheme=scheme, settings=", timeoutsMs: {total: 60000}")
-    world.load("deliveries", 12_000, "--partitions", 24, "--endpoints", 2_500)
+    world.load("deliveries", 12_000, "--partitions", PARTITIONS, "--endpoints", 2_500)
     with world.worker(*ONE_LANE, "--max-in-flight", "10000", *words) as worker:
         return worker.most_in_flight(9_900)
 
@@ -115,10 +167,16 @@ def g(bench):
             world.endpoints(endpoints, receiver)
         for _ in range(bench.rounds):
             for world, _, runs in worlds:
-                world.load("deliveries", count, "--partitions", 24, "--endpoints", 100)
+                world.load("deliveries", count, "--partitions", PARTITIONS, "--endpoints", 100)
                 runs.append(world.measure(count, *ONE_LANE, *FEW))
         few, many = (medians(runs) for _, _, runs in worlds)
-        yield "100 of 100,000 endpoints", {"cpu_us": (many["cpu_us"], few["cpu_us"], ("<=", 1.05)), "more_rss_mb": (many["rss_mb"] - few["rss_mb"], None, ("<=", 150))}
+        receiver.log_from_now()
+        loops = []
+        for world, _, _ in worlds:
+            with world.worker(*ONE_LANE, *FEW) as worker:
+                loops.append(loop_of_deliveries(world, worker, receiver, 100))
+        yield "100 of 100,000 endpoints", {
+            "cpu_us": (many["cpu_us"], few["cpu_us"], ("<=", 1.05)), "more_rss_mb": (many["rss_mb"] - few["rss_mb"], None, ("<=", 150)), **latencies(loops[1], loops[0])}
         starts = []
         for _ in range(bench.rounds):
             with worlds[1][0].worker(*ONE_LANE) as worker:
@@ -136,7 +194,7 @@ def h(bench):
             worker.ready()
             count = bench.count(40_000)
             # Until the broker's compilers have seen it all.
-            open_loop(world, worker, receiver, 1_000, 0, WARMING_SECONDS)
+            events_loop(world, worker, receiver, 1_000, 0, WARMING_SECONDS)
             first = 1_000 * WARMING_SECONDS
             world.load("events", count, "--types", 100, "--first", first)
             capacity = worker.measure(first + count, from_share=(first + count * 0.05) / (first + count))
@@ -145,10 +203,9 @@ def h(bench):
             loops = {rate: [] for rate in rates}
             for _ in range(bench.rounds):
                 for rate, runs in loops.items():
-                    took, cpu = open_loop(world, worker, receiver, rate, first, OPEN_LOOP_SECONDS)
-                    ours = {"p50_ms": percentile(took, 0.5), "p99_ms": percentile(took, 0.99), "p999_ms": percentile(took, 0.999), "cpu_us": cpu}
+                    took, cpu = events_loop(world, worker, receiver, rate, first, OPEN_LOOP_SECONDS)
                     # The worker has nothing to do meanwhile.
-                    runs.append((ours, bench.world("hops").hops(rate, OPEN_LOOP_SECONDS + 5)))
+                    runs.append(({**percentiles(took), "cpu_us": cpu}, bench.world("hops").hops(rate, OPEN_LOOP_SECONDS + 5)))
                     first += rate * OPEN_LOOP_SECONDS
         for rate, (p50, p99) in rates.items():
             ours, floor = (medians(list(runs)) for runs in zip(*loops[rate]))
@@ -157,28 +214,17 @@ def h(bench):
                 "p999_ms": (ours["p999_ms"], floor["p999_ms"], None), "cpu_us": (ours["cpu_us"], None, None)}
 
 
-OPEN_LOOP_SECONDS = 20
-WARMING_SECONDS = 40
 # Scenarios that an embedded cluster has room for.
 EMBEDDED = ("a", "b", "f", "k", "m")
 # Scenarios whose broker compiles all that it can.
 WARM = ("e", "h")
 
 
-def open_loop(world, worker, receiver, rate, first, seconds):
-    """Milliseconds of each delivery from when its event should have been published to the receiver's log; CPU of each in microseconds."""
-    receiver.received()
-    cpu, count = worker.usage()[0], rate * seconds
-    start = float(world.load("events", count, "--types", 100, "--rate", rate, "--first", first, "--linger-ms", LINGER_MS))
-    ids = {message_id(first + n): start + n / rate for n in range(count)}
-    took, end = [], time.time() + 60
-    while len(took) < count:
-        for when, id_ in receiver.received():
-            if id_ in ids:
-                took.append((when - ids.pop(id_)) * 1000)
-        worker.check(end, f"{len(took)} of {count} arrived")
-        time.sleep(0.1)
-    return took, (worker.usage()[0] - cpu) / count * 1e6
+def events_loop(world, worker, receiver, rate, first, seconds):
+    """Milliseconds of each event, and CPU of each in microseconds."""
+    cpu, ids = worker.usage()[0], [message_id(first + n) for n in range(rate * seconds)]
+    took = open_loop(world, worker, receiver, "events", ids, rate, "--types", 100, "--first", first)
+    return took, (worker.usage()[0] - cpu) / len(ids) * 1e6
 
 
 def i(bench):
@@ -190,7 +236,7 @@ def i(bench):
             if limited:
                 world.martlet("endpoint", "update", "ep_0", "--rate", "100/s", *world.allowed)
             count = bench.count(100_000)
-            world.load("deliveries", count, "--partitions", 24, "--endpoints", 24)
+            world.load("deliveries", count, "--partitions", PARTITIONS, "--endpoints", 24)
             return world.measure(int(count * 22.8 / 24), *ONE_LANE, *FEW)
         rounds = [(run(False), run(True)) for _ in range(bench.rounds)]
         without, beside = (medians(list(runs)) for runs in zip(*rounds))
@@ -229,26 +275,33 @@ def l(bench):
     another in C, with a request each, and does nothing else."""
     for kind, target in (("resumed", 2_000), ("full", 1_000)):
         with Nginx(os.path.join(bench.directory, "l-" + kind), tls=kind, keep=False) as receiver:
-            rounds, count = [], bench.count(10_000)
+            rounds, count, words = [], bench.count(10_000), (*FEW, "--ca-file", receiver.authority)
             for _ in range(bench.rounds):
-                run, _ = deliveries(bench, "l", 1, receiver, count, (*FEW, "--ca-file", receiver.authority), scheme="https", has_reference=False, rounds=1)
+                run, _ = deliveries(bench, "l", 1, receiver, count, words, scheme="https", has_reference=False, rounds=1)
                 rounds.append((run["cpu_us"], reference("--fresh", kind, "--count", count, "--port", receiver.ports[0], "--ca", receiver.authority)["cpu_us"]))
             ours, theirs = (statistics.median(runs) for runs in zip(*rounds))
-            yield f"fresh TLS, {kind}", {"per_core_second": (1e6 / ours, 1e6 / theirs, (">=", target), "absolute"), "cpu_us": (ours, theirs, None)}
+            receiver.log_from_now()
+            world = bench.world("lloop")
+            world.endpoints(1, receiver, scheme="https")
+            with world.worker(*ONE_LANE, *words) as worker:
+                loop = loop_of_deliveries(world, worker, receiver, 1, rate=100)
+            yield f"fresh TLS, {kind}", {"per_core_second": (1e6 / ours, 1e6 / theirs, (">=", target), "absolute"), "cpu_us": (ours, theirs, None), **latencies(loop, None)}
 
 
 def m(bench):
     """(a) over libcurl, beside a bare libcurl loop without Kafka; and as it is, beside a worker written by hand in C over libcurl."""
     with Nginx(os.path.join(bench.directory, "m")) as receiver:
-        rounds, count = [], bench.count(100_000)
+        rounds, count, over_libcurl = [], bench.count(100_000), (*FEW, "--transport", "curl")
         for _ in range(bench.rounds):
-            over_curl, _ = deliveries(bench, "m", 1, receiver, count, (*FEW, "--transport", "curl"), has_reference=False, rounds=1)
+            over_curl, _ = deliveries(bench, "m", 1, receiver, count, over_libcurl, has_reference=False, rounds=1)
             bare = reference("--curl", "--count", count, "--port", receiver.ports[0])
             rounds.append((over_curl, bare, *deliveries(bench, "mdirect", 1, receiver, count, FEW, reference_words=("--curl",), rounds=1)))
         over_curl, bare, direct, by_hand = (medians(list(runs)) for runs in zip(*rounds))
-        yield "one endpoint over libcurl", figures(over_curl, bare, 1.35)
+        receiver.log_from_now()
+        loop, loop_by_hand = latency(bench, "mloop", 1, receiver, over_libcurl, reference_words=("--curl",))
+        yield "one endpoint over libcurl", {**figures(over_curl, bare, 1.35), **latencies(loop, None)}
         # Half as much again is what "ahead" means at least.
-        yield "as in (a), beside C over libcurl", figures(direct, by_hand, 0.67)
+        yield "as in (a), beside C over libcurl", {**figures(direct, by_hand, 0.67), **latencies(latency(bench, "mloop", 1, receiver, FEW)[0], loop_by_hand)}
 
 
 ALL = {"a": a, "b": b, "c": c, "d": d, "e": e, "f": f, "g": g, "h": h, "i": i, "k": k, "l": l, "m": m}
