@@ -241,24 +241,12 @@ final class DeliveryLane {
             case .commitFailed(let error):
                 nextCommit = now.monotonic + 500
                 log.debug("commit refused", ["error": .string("\(error)")])
-            case .failed(let error): groupFailed(error)
+            case .failed(let error):
+                failure = failure ?? member.end(of: error, configuration, log, unknownTopic: "run 'martlet topics create'")
             }
         }
         startAssignment()
         finishRevoke()
-    }
-
-    private func groupFailed(_ error: KafkaError) {
-        if error.isFatal {
-            let fenced = error.code == .fencedInstance || error.code == .fenced
-            failure =
-                fenced
-                ? "another process joined with the instance id '\(configuration.instanceID ?? "")'; each worker needs its own" : "\(error)"
-        } else if error.isUnknownTopic {
-            failure = "\(error)\n  run 'martlet topics create'"
-        } else {
-            log.warning("Kafka", ["error": .string("\(error)")])
-        }
     }
 
     private func startAssignment() {

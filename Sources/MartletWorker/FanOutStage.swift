@@ -327,23 +327,14 @@ final class FanOutStage {
                 revoking = (lost ? now : now + DeliveryLane.revokeWaitMilliseconds, lost, lost)
             case .committed(_, let offsets): committed(offsets)
             case .commitFailed(let error): log.debug("commit refused", ["error": .string("\(error)")])
-            case .failed(let error): groupFailed(error)
+            case .failed(let error):
+                failure =
+                    failure
+                    ?? member.end(of: error, configuration, log, unknownTopic: "run 'martlet topics create', or check --input-topics")
             }
         }
         startAssignment()
         finishRevoke()
-    }
-
-    private func groupFailed(_ error: KafkaError) {
-        if error.isFatal {
-            failure =
-                error.code == .fencedInstance
-                ? "another process joined with the instance id '\(configuration.instanceID ?? "")'; each worker needs its own" : "\(error)"
-        } else if error.isUnknownTopic {
-            failure = "\(error)\n  run 'martlet topics create', or check --input-topics"
-        } else {
-            log.warning("Kafka", ["error": .string("\(error)")])
-        }
     }
 
     private func startAssignment() {

@@ -58,6 +58,18 @@ final class GroupMember {
         if now >= nextRestCheck { restAndWake() }
     }
 
+    /// Why its owner can't go on after this failure; nil for one that passes, which is logged. `unknownTopic`: what to do when a topic isn't there.
+    func end(of error: KafkaError, _ configuration: WorkerConfiguration, _ log: Logger, unknownTopic advice: String) -> String? {
+        if error.isFatal {
+            let isFenced = error.code == .fencedInstance || error.code == .fenced
+            return isFenced
+                ? "another process joined with the instance id '\(configuration.instanceID ?? "")'; each worker needs its own" : "\(error)"
+        }
+        if error.isUnknownTopic { return "\(error)\n  \(advice)" }
+        log.warning("Kafka", ["error": .string("\(error)")])
+        return nil
+    }
+
     private func assignAgain() {
         mustAssignAgain = false
         do throws(KafkaError) {
