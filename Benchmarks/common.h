@@ -11,8 +11,9 @@
 
 // None of these programs runs for longer than this, 20 minutes unless told otherwise, whatever becomes of the one that started it.
 __attribute__((constructor)) static inline void bound(void) {
-    const char *seconds = getenv("BENCH_SECONDS_AT_MOST");
-    alarm(seconds ? atoi(seconds) : 1200);
+    const char *text = getenv("BENCH_SECONDS_AT_MOST");
+    int seconds = text ? atoi(text) : 0;
+    alarm(seconds > 0 ? seconds : 1200);
 }
 
 static inline void fail(const char *what) {

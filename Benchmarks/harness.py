@@ -195,17 +195,19 @@ class EmbeddedCluster(Stopping):
 
 
 def reference(*words):
-    done = subprocess.run([program("reference"), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=LONGEST_SECONDS)
+    done = subprocess.run([program("reference"), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=LONGEST_SECONDS)
     if done.returncode:
-        raise SystemExit("bench: the reference failed")
+        raise SystemExit(f"bench: the reference failed: {done.stderr[-500:]}")
     return json.loads(done.stdout)
 
 
 class RunningReference(Stopping):
     """Beside what is published meanwhile."""
 
-    def __init__(self, words):
-        self.process = subprocess.Popen([program("reference"), *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def __init__(self, world, words):
+        self.log = os.path.join(world.directory, "reference.log")
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen([program("reference"), *map(str, words)], stdout=log, stderr=log)
 
     def ready(self):
         # It reads an empty log from its start: what is published earlier is delivered, too, later.
@@ -213,7 +215,7 @@ class RunningReference(Stopping):
 
     def check(self, end, what):
         if time.time() > end or self.process.poll() is not None:
-            raise SystemExit(f"bench: the reference: {what}")
+            raise SystemExit(f"bench: the reference: {what}; its log: {open(self.log).read()[-500:]}")
 
     def stop(self):
         self.process.kill()
@@ -274,7 +276,7 @@ class World:
         return reference(*self.reference_words(count, ports, words))
 
     def running_reference(self, ports, *words):
-        return RunningReference(self.reference_words(10**9, ports, words))
+        return RunningReference(self, self.reference_words(10**9, ports, words))
 
     def hops(self, rate, seconds):
         """Percentiles of the two hops alone, in milliseconds."""

@@ -207,9 +207,9 @@ static void finished(int number) {
 static void worker(void) {
     rd_kafka_t *consumer = client(RD_KAFKA_CONSUMER, brokers, 0, (const char *[][2]){
         {"group.id", "reference"}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "earliest"}, {"queued.min.messages", "100000"},
-        {"fetch.wait.max.ms", "100"}, {"check.crcs", "false"}, {NULL, NULL}});
+        {"fetch.wait.max.ms", "20"}, {"socket.nagle.disable", "true"}, {"check.crcs", "false"}, {NULL, NULL}});
     producer = client(RD_KAFKA_PRODUCER, brokers, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR, (const char *[][2]){
-        {"enable.idempotence", "true"}, {"linger.ms", "100"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "1000000"}, {NULL, NULL}});
+        {"enable.idempotence", "true"}, {"linger.ms", "100"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "1000000"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
     rd_kafka_queue_t *reports = rd_kafka_queue_get_main(producer), *queue = rd_kafka_queue_get_consumer(consumer);
     rd_kafka_poll_set_consumer(consumer);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
@@ -227,19 +227,13 @@ static void worker(void) {
     long acknowledged = 0;
     double started = 0, cpu = cpu_seconds();
     struct epoll_event events[256];
-    if (use_curl) epoll_ctl(epoll, EPOLL_CTL_ADD, curl_epoll, &(struct epoll_event){.events = EPOLLIN, .data.ptr = &multi});
     while (done < wanted || acknowledged < written) {
-        // What libcurl wants to do at once (a request's first steps) isn't an event of its sockets.
-        if (use_curl && !curl_timeout) curl_turn(0, finished);
-        int ready = epoll_wait(epoll, events, 256, (at < have && idle_count) || (use_curl && !curl_timeout) ? 0 : 100);
+        int ready = epoll_wait(epoll, events, 256, at < have && idle_count ? 0 : curl_wait(100));
         time_t wall = time(NULL);
         if (wall != wall_seconds) wall_size = sprintf(wall_text, "%ld", wall_seconds = wall);
         for (int i = 0; i < ready; i++) {
+            if (events[i].data.u64 & 1) continue;
             struct connection *c = events[i].data.ptr;
-            if (events[i].data.ptr == &multi) {
-                curl_turn(0, finished);
-                continue;
-            }
             if (!c) {
                 if (read(wake, &one, 8) < 0 && read(report_wake, &one, 8) < 0) continue;
                 one = 1;
@@ -254,6 +248,7 @@ static void worker(void) {
             if (n < 16 || !c->message || memcmp(buffer + 9, "200", 3) || memcmp(buffer + n - 4, "\r\n\r\n", 4)) fail("an answer that isn't expected");
             finished(c - connections);
         }
+        if (use_curl) curl_turn(events, ready, finished);
         for (rd_kafka_event_t *e; (e = rd_kafka_queue_poll(reports, 0)); rd_kafka_event_destroy(e))
             if (rd_kafka_event_type(e) == RD_KAFKA_EVENT_DR) acknowledged += rd_kafka_event_message_count(e);
         while (idle_count) {
@@ -299,7 +294,11 @@ static void curl_loop(void) {
         curl_easy_setopt(easies[i], CURLOPT_URL, url);
         post_again(i);
     }
-    while (answered < wanted) curl_turn(1000, was_answered);
+    struct epoll_event events[256];
+    while (answered < wanted) {
+        int ready = epoll_wait(epoll, events, 256, curl_wait(1000));
+        curl_turn(events, ready, was_answered);
+    }
     report(started, now_seconds(), cpu);
 }
 
@@ -365,10 +364,11 @@ int main(int count, char **words) {
         i++;
     }
     if (!wanted || !port || (fresh && !ca) || (!use_curl && !fresh && !brokers) || (brokers && (!topic || !attempts_topic))) fail("arguments are missing; see the top of reference.c");
+    if (use_curl && ca) fail("--curl is over plain HTTP");
     signal(SIGPIPE, SIG_IGN);
     epoll = epoll_create1(0);
     prepare_key();
-    if (use_curl) curl_open(connection_count);
+    if (use_curl) curl_open(connection_count, epoll);
     if (use_curl && !brokers) return curl_loop(), 0;
     if (ca) {
         tls = SSL_CTX_new(TLS_client_method());

@@ -41,12 +41,13 @@ def latency(bench, name, endpoints, receiver, words=(), scheme="http", reference
         return loop_of_deliveries(world, sender, receiver, endpoints, **how), theirs
 
 
-def loop_of_deliveries(world, sender, receiver, endpoints, id_of=message_id, bytes_=1024, rate=500):
+def loop_of_deliveries(world, sender, receiver, endpoints, id_of=message_id, bytes_=1024, rate=500, first=0):
     """Percentiles, from when each should have been published to the receiver's log of it, whose webhook-id is `id_of` its number. The first
     second isn't counted."""
     sender.ready()
-    ids = [id_of(n) for n in range(rate * (SHORT_LOOP_SECONDS + 1))]
-    return percentiles(open_loop(world, sender, receiver, "deliveries", ids, rate, "--partitions", PARTITIONS, "--endpoints", endpoints, "--bytes", bytes_)[rate:])
+    ids = [id_of(first + n) for n in range(rate * (SHORT_LOOP_SECONDS + 1))]
+    words = ("--partitions", PARTITIONS, "--endpoints", endpoints, "--bytes", bytes_, "--first", first)
+    return percentiles(open_loop(world, sender, receiver, "deliveries", ids, rate, *words)[rate:])
 
 
 def open_loop(world, sender, receiver, what, ids, rate, *words):
@@ -174,7 +175,7 @@ def g(bench):
         loops = []
         for world, _, _ in worlds:
             with world.worker(*ONE_LANE, *FEW) as worker:
-                loops.append(loop_of_deliveries(world, worker, receiver, 100))
+                loops.append(loop_of_deliveries(world, worker, receiver, 100, first=count))
         yield "100 of 100,000 endpoints", {
             "cpu_us": (many["cpu_us"], few["cpu_us"], ("<=", 1.05)), "more_rss_mb": (many["rss_mb"] - few["rss_mb"], None, ("<=", 150)), **latencies(loops[1], loops[0])}
         starts = []

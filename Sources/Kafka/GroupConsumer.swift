@@ -156,12 +156,16 @@ public final class GroupConsumer {
     /// A partition that is assigned before its leader is known waits for a second or longer: librdkafka looks every half a second whether it
     /// is, and asks for those of new topics once a second.
     private func learnLeaders(of names: Set<String>) {
-        let new = names.subtracting(topics.keys)
+        let new = names.subtracting(topics.keys).compactMap { name in rd_kafka_topic_new(handle, name, nil).map { (name, $0) } }
         guard !new.isEmpty else { return }
-        for name in new { topics[name] = rd_kafka_topic_new(handle, name, nil) }
         var metadata: UnsafePointer<rd_kafka_metadata>?
-        // Should no broker answer, it goes on as said above.
-        if rd_kafka_metadata(handle, 0, nil, &metadata, 5_000) == RD_KAFKA_RESP_ERR_NO_ERROR { rd_kafka_metadata_destroy(metadata) }
+        guard rd_kafka_metadata(handle, 0, nil, &metadata, 5_000) == RD_KAFKA_RESP_ERR_NO_ERROR else {
+            // No broker answers: it goes on as said above, and asks again at the next assignment.
+            for (_, topic) in new { rd_kafka_topic_destroy(topic) }
+            return
+        }
+        rd_kafka_metadata_destroy(metadata)
+        topics.merge(new) { old, _ in old }
     }
 
     /// The same partitions as before, from other offsets: also of those that librdkafka has given up as out of range, which a seek doesn't

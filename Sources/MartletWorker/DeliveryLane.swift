@@ -242,7 +242,7 @@ final class DeliveryLane {
                 nextCommit = now.monotonic + 500
                 log.debug("commit refused", ["error": .string("\(error)")])
             case .failed(let error):
-                failure = failure ?? member.end(of: error, configuration, log, unknownTopic: "run 'martlet topics create'")
+                if let reason = member.end(of: error, configuration, log, unknownTopic: "run 'martlet topics create'") { failure = reason }
             }
         }
         startAssignment()

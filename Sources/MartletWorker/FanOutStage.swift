@@ -328,9 +328,8 @@ final class FanOutStage {
             case .committed(_, let offsets): committed(offsets)
             case .commitFailed(let error): log.debug("commit refused", ["error": .string("\(error)")])
             case .failed(let error):
-                failure =
-                    failure
-                    ?? member.end(of: error, configuration, log, unknownTopic: "run 'martlet topics create', or check --input-topics")
+                let advice = "run 'martlet topics create', or check --input-topics"
+                if let reason = member.end(of: error, configuration, log, unknownTopic: advice) { failure = reason }
             }
         }
         startAssignment()
