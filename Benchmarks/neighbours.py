@@ -93,9 +93,14 @@ class Neighbours:
             [self.options.martlet, "worker", *self.connection, *self.allowed, "--http-listen", f"127.0.0.1:{free_port()}"], stdout=log, stderr=log)
 
     def ready(self):
-        log = os.path.join(self.directory, "worker.log")
+        """All have partitions, and none has moved for a second: lanes join one after the other."""
+        log, seen, since = os.path.join(self.directory, "worker.log"), 0, time.time()
         for _ in range(600):
-            if open(log).read().count("partitions assigned") >= 3:
+            text = open(log).read()
+            now = text.count("partitions assigned") + text.count("partitions revoked")
+            if now != seen:
+                seen, since = now, time.time()
+            if text.count("partitions assigned") >= 3 and time.time() - since >= 1:
                 return
             time.sleep(0.1)
         raise SystemExit(f"bench: the worker isn't ready after a minute; log in {log}")
