@@ -138,7 +138,7 @@ public final class GroupConsumer {
     }
 
     /// Separates these partitions' queues (number = index in the list) and starts fetching. A nil offset starts at the log's beginning. Blocks
-    /// until the brokers have said where logs begin, and for topics that weren't assigned before who leads them.
+    /// when there are topics that weren't assigned before, until their leaders are known.
     public func assign(_ partitions: [PartitionOffset], numbering: (Int) -> UInt32) throws(KafkaError) -> [PartitionQueue] {
         let waker = waker ?? FetchWaker(owner)
         self.waker = waker
@@ -146,7 +146,7 @@ public final class GroupConsumer {
         let queues = partitions.enumerated().map {
             PartitionQueue(owner, $1.at, wakeUp: pipe.write, payload: numbering($0), prefetch, waker)
         }
-        let list = PartitionList.make(withBeginnings(partitions)) { $0 ?? Int64(RD_KAFKA_OFFSET_BEGINNING) }
+        let list = PartitionList.make(partitions) { $0 ?? Int64(RD_KAFKA_OFFSET_BEGINNING) }
         defer { rd_kafka_topic_partition_list_destroy(list) }
         let error = rd_kafka_assign(handle, list)
         guard error == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(error, "assign") }
@@ -166,23 +166,6 @@ public final class GroupConsumer {
         }
         rd_kafka_metadata_destroy(metadata)
         topics.merge(new) { old, _ in old }
-    }
-
-    /// With the offsets at which logs begin instead of nil. It takes a request per broker; librdkafka would send one per partition, and a broker
-    /// answers a connection's requests one after the other: the first fetch would wait for hundreds of them.
-    private func withBeginnings(_ partitions: [PartitionOffset]) -> [PartitionOffset] {
-        let unknown = partitions.indices.filter { partitions[$0].offset == nil }
-        guard !unknown.isEmpty else { return partitions }
-        let list = PartitionList.make(unknown.map { partitions[$0] }) { _ in Int64(RD_KAFKA_OFFSET_BEGINNING) }
-        defer { rd_kafka_topic_partition_list_destroy(list) }
-        // Of a time that stands for the beginning. Those that aren't answered are left to librdkafka.
-        guard rd_kafka_offsets_for_times(handle, list, 5_000) == RD_KAFKA_RESP_ERR_NO_ERROR else { return partitions }
-        var known = partitions
-        for (index, found) in zip(unknown, UnsafeBufferPointer(start: list.pointee.elems, count: Int(list.pointee.cnt)))
-        where found.err == RD_KAFKA_RESP_ERR_NO_ERROR && found.offset >= 0 {
-            known[index].offset = found.offset
-        }
-        return known
     }
 
     /// The same partitions as before, from other offsets: also of those that librdkafka has given up as out of range, which a seek doesn't
