@@ -134,7 +134,7 @@ final class World: Sendable {
 
     /// Waits for what others do; the bound is only there to fail instead of hanging.
     func wait(_ what: String, _ condition: () throws -> Bool) throws {
-        let deadline = SystemClock.monotonicMilliseconds() + 90_000
+        let deadline = SystemClock.monotonicMilliseconds() + 40_000
         while try !condition() {
             guard SystemClock.monotonicMilliseconds() < deadline else {
                 throw KafkaError(.timedOut, "waited in vain: \(what); requests so far: \(requests.count)")
