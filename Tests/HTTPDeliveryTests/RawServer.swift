@@ -20,6 +20,9 @@ final class RawServer: Sendable {
     let connections = Atomic<Int>(0)
     /// Request heads, or beginnings of TLS, that have arrived.
     let heads = Atomic<Int>(0)
+    /// Of these, without the line's end.
+    var requestLines: [String] { lines.withLock { $0 } }
+    private let lines = Mutex<[String]>([])
     /// Bytes that somebody, or the system's buffers, took.
     let bytesSent = Atomic<Int>(0)
 
@@ -55,7 +58,10 @@ final class RawServer: Sendable {
                 guard count > 0 else { break }
                 head += buffer[0..<count]
             }
-            if !head.isEmpty { heads.add(1, ordering: .relaxed) }
+            if !head.isEmpty {
+                heads.add(1, ordering: .relaxed)
+                lines.withLock { $0.append(String(decoding: head.prefix { $0 != 0x0d }, as: UTF8.self)) }
+            }
             let answer = answers[min(number, answers.count - 1)]
             var sent = 0
             while sent < answer.count {

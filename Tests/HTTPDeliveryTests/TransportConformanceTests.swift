@@ -93,6 +93,30 @@ final class Bytes: BodyBytes {
         for (name, value) in values { #expect(request.header(name)?.split(separator: " ") == value.split(separator: " ")) }
     }
 
+    @Test(arguments: Kind.allCases) func manyAndLongHeaders(_ kind: Kind) throws {
+        let seen = Mutex<[HTTPServer.Request]>([])
+        let server = try HTTPServer(.init(port: 0)) { request in
+            seen.withLock { $0.append(request) }
+            return .init(204)
+        }
+        defer { server.stop() }
+        let headers = (0..<60).map { HTTPHeader("x-\($0)", String(repeating: "v", count: $0 * 5)) } + [HTTPHeader("accept", "text/plain")]
+        let urls = Array(repeating: "http://127.0.0.1:\(server.port)/", count: 2)
+        #expect(try Self.send(kind, urls, headers: headers, sequential: true).allSatisfy { $0.status == 204 })
+        for request in seen.withLock({ $0 }) {
+            for header in headers { #expect(request.header(header.name) == header.value, "\(header.name)") }
+        }
+    }
+
+    @Test(arguments: Kind.allCases) func pathsGoOutAsTheyStand(_ kind: Kind) throws {
+        let server = RawServer([Array("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".utf8)], after: .close)
+        defer { server.stop() }
+        let paths = ["/", "/a/../b", "/a/./%2e%2e/c?to=../d&e=%20", "/?q", "/a//b;c=d?"]
+        let results = try Self.send(kind, paths.map { "http://127.0.0.1:\(server.port)\($0)" }, sequential: true)
+        #expect(results.allSatisfy { $0.status == 200 })
+        #expect(server.requestLines == paths.map { "POST \($0) HTTP/1.1" })
+    }
+
     @Test(arguments: Kind.allCases) func sendsEmptyBodies(_ kind: Kind) throws {
         let server = try HTTPServer(.init(port: 0)) { .init($0.body.isEmpty && $0.header("content-length") == "0" ? 200 : 500) }
         defer { server.stop() }

@@ -5,12 +5,13 @@ internal import COpenSSL
 /// thread, inside a call into the multi handle.
 final class CurlTransfer {
     private let easy: UnsafeMutableRawPointer
-    var addresses: AddressPolicy
+    private let url: OpaquePointer
+    var addresses: AddressPolicy { didSet { lastAllowed = nil } }
     private let proxy: EgressProxy?
     private let trust: TrustStores
     private var errorText = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
     private var request: HTTPRequest?
-    private var headerList: UnsafeMutablePointer<curl_slist>?
+    private let headerList = HeaderList()
     private var resolveList: UnsafeMutablePointer<curl_slist>?
     private var startedMicroseconds: Int64 = 0
     private var resolvedMicroseconds: Int64?
@@ -35,7 +36,8 @@ final class CurlTransfer {
 
     init(_ transport: CurlTransport, _ configuration: TransportConfiguration, _ trust: TrustStores) {
         guard let easy = curl_easy_init() else { fatalError("libcurl: out of memory") }
-        self.easy = easy
+        guard let url = curl_url() else { fatalError("libcurl: out of memory") }
+        (self.easy, self.url) = (easy, url)
         (addresses, proxy, self.trust) = (configuration.addresses, configuration.proxy, trust)
         errorText.initialize(repeating: 0, count: Int(CURL_ERROR_SIZE))
         let me = Unmanaged.passUnretained(self).toOpaque()
@@ -51,6 +53,8 @@ final class CurlTransfer {
         martlet_setopt_long(easy, CURLOPT_HTTPPROXYTUNNEL, 1)
         martlet_setopt_long(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1)
         martlet_setopt_pointer(easy, CURLOPT_ERRORBUFFER, errorText)
+        // Allocated for each request; answers are small, and larger pieces are dear to glibc's allocator.
+        martlet_setopt_long(easy, CURLOPT_BUFFERSIZE, 1_024)
         martlet_setopt_long(easy, CURLOPT_MAXLIFETIME_CONN, 300)
         martlet_setopt_long(easy, CURLOPT_MAXAGE_CONN, 90)
         martlet_setopt_long(easy, CURLOPT_SSL_VERIFYPEER, 1)
@@ -88,8 +92,8 @@ final class CurlTransfer {
 
     deinit {
         curl_easy_cleanup(easy)
+        curl_url_cleanup(url)
         errorText.deallocate()
-        curl_slist_free_all(headerList)
         curl_slist_free_all(resolveList)
     }
 
@@ -125,8 +129,7 @@ final class CurlTransfer {
 
     func attach(_ multi: UnsafeMutableRawPointer, _ vetted: [IPAddress], nowMicroseconds: Int64) -> Bool {
         guard let request else { return false }
-        if lastTarget !== request.target { martlet_setopt_pointer(easy, CURLOPT_URL, request.target.url.description) }
-        lastTarget = request.target
+        guard setTarget(request.target) else { return false }
         var list: String {
             vetted.prefix(DirectTransport.addressLimit).map { $0.family == .v4 ? "\($0)" : "[\($0)]" }.joined(separator: ",")
         }
@@ -138,12 +141,8 @@ final class CurlTransfer {
         }
         setIdentity(request.target.tls)
         if resolveList != nil { martlet_setopt_pointer(easy, CURLOPT_RESOLVE, resolveList) }
-        appendHeaders(request.headers.bytes)
-        headerList = curl_slist_append(headerList, "Expect:")
-        if !request.headers.hasAccept {
-            headerList = curl_slist_append(headerList, "Accept: */*")
-        }
-        martlet_setopt_pointer(easy, CURLOPT_HTTPHEADER, headerList)
+        // "Accept: */*" is libcurl's own, unless there is one.
+        martlet_setopt_pointer(easy, CURLOPT_HTTPHEADER, headerList.fill(request.headers.bytes, "Expect:"))
         let spent = (nowMicroseconds - startedMicroseconds) / 1_000
         set(CURLOPT_TIMEOUT_MS, Int(max(1, request.timeouts.totalMilliseconds - spent)), &last.timeout)
         set(CURLOPT_CONNECTTIMEOUT_MS, Int(max(1, request.timeouts.connectMilliseconds)), &last.connectTimeout)
@@ -163,22 +162,17 @@ final class CurlTransfer {
         last = value
     }
 
-    /// `lines`: each with CR LF.
-    private func appendHeaders(_ lines: [UInt8]) {
-        var start = 0
-        for index in lines.indices where lines[index] == 0x0a {
-            line.removeAll(keepingCapacity: true)
-            line.append(contentsOf: lines[start..<(index - 1)])
-            // An empty value would remove the header; a semicolon sends it empty. A value may end in a colon and a space.
-            if line.firstIndex(of: UInt8(ascii: ":")) == line.count - 2 {
-                line.replaceSubrange((line.count - 2)..., with: CollectionOfOne(UInt8(ascii: ";")))
-            }
-            line.append(0)
-            line.withUnsafeBytes { headerList = curl_slist_append(headerList, $0.baseAddress?.assumingMemoryBound(to: CChar.self)) }
-            start = index + 1
-        }
+    /// The URL is parsed when it changes, not for each request.
+    private func setTarget(_ target: RequestTarget) -> Bool {
+        guard lastTarget !== target else { return true }
+        lastTarget = nil
+        guard curl_url_set(url, CURLUPART_URL, target.url.description, UInt32(CURLU_PATH_AS_IS)) == CURLUE_OK else { return false }
+        // What libcurl remembers of the one before.
+        martlet_setopt_pointer(easy, CURLOPT_URL, nil)
+        martlet_setopt_pointer(easy, CURLOPT_CURLU, UnsafeRawPointer(url))
+        lastTarget = target
+        return true
     }
-    private var line: [UInt8] = []
     private var lastTarget: RequestTarget?
 
     /// Authorities and client certificate go in as blobs: libcurl keeps a connection, and a session, for the same ones only.
@@ -215,9 +209,8 @@ final class CurlTransfer {
         isAttached = false
         martlet_setopt_pointer(easy, CURLOPT_HTTPHEADER, nil)
         if resolveList != nil { martlet_setopt_pointer(easy, CURLOPT_RESOLVE, nil) }
-        curl_slist_free_all(headerList)
         curl_slist_free_all(resolveList)
-        (headerList, resolveList, request) = (nil, nil, nil)
+        (resolveList, request) = (nil, nil)
     }
 
     // MARK: callbacks
@@ -233,13 +226,16 @@ final class CurlTransfer {
     }
 
     private func mayUse(_ text: String) -> Bool {
-        if proxy != nil || IPAddress(text).map(addresses.allows) == true {
-            isSent = true
-            return true
+        guard proxy != nil || text == lastAllowed || IPAddress(text).map(addresses.allows) == true else {
+            cut = .address(text)
+            return false
         }
-        cut = .address(text)
-        return false
+        lastAllowed = text
+        isSent = true
+        return true
     }
+    /// By the present policy: most requests go where the one before went.
+    private var lastAllowed: String?
 
     private func header(_ bytes: UnsafeMutablePointer<CChar>?, _ count: Int) -> Int {
         headerBytes += count
@@ -248,7 +244,7 @@ final class CurlTransfer {
             return 0
         }
         let line = UnsafeRawBufferPointer(start: bytes, count: count)
-        if line.starts(with: "HTTP/".utf8) { (retryAfter, isChunked) = (nil, false) }
+        if Self.begins(line, with: "http/") { (retryAfter, isChunked) = (nil, false) }
         if let text = Self.value(of: "retry-after:", in: line) { retryAfter = text }
         // libcurl would undo any other coding, several times over, before we see a byte: work without bound for a few bytes.
         if let coding = Self.value(of: "transfer-encoding:", in: line) {
@@ -266,13 +262,19 @@ final class CurlTransfer {
 
     /// `name` in lower case, with its colon; nil: another header. At most 64 bytes of the value.
     private static func value(of name: StaticString, in line: UnsafeRawBufferPointer) -> String? {
+        guard begins(line, with: name) else { return nil }
         let length = name.utf8CodeUnitCount
-        guard line.count > length else { return nil }
-        for index in 0..<length {
-            let byte = line[index]
-            guard byte | (byte &- 65 < 26 ? 0x20 : 0) == name.utf8Start[index] else { return nil }
-        }
         return RetryAfterText.read(Array(line.prefix(length + 80)).span, from: length)
+    }
+
+    /// With more behind it. `name` in lower case.
+    private static func begins(_ line: UnsafeRawBufferPointer, with name: StaticString) -> Bool {
+        guard line.count > name.utf8CodeUnitCount else { return false }
+        for index in 0..<name.utf8CodeUnitCount {
+            let byte = line[index]
+            guard byte | (byte &- 65 < 26 ? 0x20 : 0) == name.utf8Start[index] else { return false }
+        }
+        return true
     }
 
     private func body(_ bytes: UnsafeMutablePointer<CChar>?, _ count: Int) -> Int {
