@@ -255,7 +255,8 @@ def alternating(options, directory):
     """Of the rounds without and with sick endpoints, by that: their figures, and the median of each."""
     rounds = {False: [], True: []}
     for turn in range(options.rounds):
-        for with_sick in (False, True):
+        # Now these first, now those: brokers and machines grow slower.
+        for with_sick in (False, True) if turn % 2 == 0 else (True, False):
             figures = Neighbours(options, directory, f"{turn}-{'sick' if with_sick else 'healthy'}", with_sick).run()
             rounds[with_sick].append(figures)
             print(f"round {turn + 1} {'with sick endpoints' if with_sick else 'all healthy        '} "

@@ -6,8 +6,10 @@ from harness import LINGER_MS, PARTITIONS, Nginx, SlowReceiver, reference
 
 PERCENTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
 # Of h, of its worker before; of the other scenarios' open loops, and what of them isn't counted before: topics, clients and connections are new.
-OPEN_LOOP_SECONDS, WARMING_SECONDS = 20, 40
+OPEN_LOOP_SECONDS, WARMING_SECONDS, WARMING_RATE = 20, 40, 2_000
 SHORT_LOOP_SECONDS, SETTLING_SECONDS = 10, 3
+# Of an endpoint of 100 a second: more than it can get during an open loop. A multiple of 24.
+LIMITED_BACKLOG = 4_800
 ONE_LANE, FAN_OUT, FEW = ("--roles", "delivery", "--lanes", "1"), ("--roles", "fanout"), ("--max-in-flight", "64")
 
 
@@ -42,19 +44,22 @@ def latency(bench, name, endpoints, receiver, words=(), scheme="http", reference
         return loop_of_deliveries(world, sender, receiver, endpoints, **how), theirs
 
 
-def loop_of_deliveries(world, sender, receiver, endpoints, id_of=message_id, bytes_=1024, rate=500, first=0):
-    """Percentiles, from when each should have been published to the receiver's log of it, whose webhook-id is `id_of` its number."""
+def loop_of_deliveries(world, sender, receiver, endpoints, id_of=message_id, bytes_=1024, rate=500, first=0, but=None):
+    """Percentiles, from when each should have been published to the receiver's log of it, whose webhook-id is `id_of` its number. `but`: the
+    number of an endpoint whose deliveries aren't waited for."""
     sender.ready()
-    ids = [id_of(first + n) for n in range(rate * (SETTLING_SECONDS + SHORT_LOOP_SECONDS))]
+    numbers = range(first, first + rate * (SETTLING_SECONDS + SHORT_LOOP_SECONDS))
+    ids = [None if number % endpoints == but else id_of(number) for number in numbers]
     words = ("--partitions", PARTITIONS, "--endpoints", endpoints, "--bytes", bytes_, "--first", first)
-    return percentiles(open_loop(world, sender, receiver, "deliveries", ids, rate, *words)[rate * SETTLING_SECONDS:])
+    took = open_loop(world, sender, receiver, "deliveries", ids, rate, *words)[rate * SETTLING_SECONDS:]
+    return percentiles([milliseconds for milliseconds in took if milliseconds is not None])
 
 
 def open_loop(world, sender, receiver, what, ids, rate, *words):
-    """Milliseconds of each id from when it should have been published to the receiver's log."""
+    """Milliseconds of each id from when it should have been published to the receiver's log; of None: None."""
     receiver.received()
     start = float(world.load(what, len(ids), "--rate", rate, "--linger-ms", LINGER_MS, *words))
-    due, took, end = {id_: n for n, id_ in enumerate(ids)}, [None] * len(ids), time.time() + 60
+    due, took, end = {id_: n for n, id_ in enumerate(ids) if id_}, [None] * len(ids), time.time() + 60
     while due:
         for when, id_ in receiver.received():
             if (n := due.pop(id_, None)) is not None:
@@ -193,12 +198,11 @@ def h(bench):
         world.endpoints(100, receiver, types="kind%d.made")
         with world.worker() as worker:
             worker.ready()
-            count = bench.count(40_000)
+            count = bench.count(100_000)
             # Until the broker's compilers have seen it all.
-            events_loop(world, worker, receiver, 1_000, 0, WARMING_SECONDS)
-            first = 1_000 * WARMING_SECONDS
-            world.load("events", count, "--types", 100, "--first", first)
-            capacity = worker.measure(first + count, from_share=(first + count * 0.05) / (first + count))
+            events_loop(world, worker, receiver, WARMING_RATE, 0, WARMING_SECONDS)
+            first = WARMING_RATE * WARMING_SECONDS
+            capacity = worker.whole(count, lambda: world.load("events", count, "--types", 100, "--first", first))
             first += count
             rates = {500: (None, None), max(200, int(capacity["per_second"] / 5)): (("<=", 4), ("<=", 10))}
             loops = {rate: [] for rate in rates}
@@ -241,7 +245,18 @@ def i(bench):
             return world.measure(int(count * 22.8 / 24), *ONE_LANE, *FEW)
         rounds = [(run(False), run(True)) for _ in range(bench.rounds)]
         without, beside = (medians(list(runs)) for runs in zip(*rounds))
-        yield "23 endpoints beside a limited one", {"per_second": (beside["per_second"], without["per_second"], (">=", 0.9)), "cpu_us": (beside["cpu_us"], without["cpu_us"], None)}
+        receiver.log_from_now()
+
+        def loop(limited):
+            world = bench.world("iloop")
+            world.endpoints(24, receiver)
+            if limited:
+                world.martlet("endpoint", "update", "ep_0", "--rate", "100/s", *world.allowed)
+                world.load("deliveries", LIMITED_BACKLOG, "--partitions", PARTITIONS, "--endpoints", 1)
+            with world.worker(*ONE_LANE, *FEW) as worker:
+                return loop_of_deliveries(world, worker, receiver, 24, first=LIMITED_BACKLOG, but=0)
+        loops = [loop(True), loop(False)]
+        yield "23 endpoints beside a limited one", {"per_second": (beside["per_second"], without["per_second"], (">=", 0.9)), "cpu_us": (beside["cpu_us"], without["cpu_us"], None), **latencies(*loops)}
 
 
 def k(bench):
