@@ -49,11 +49,13 @@ def in_memory(gigabytes):
     system has found a place for its index files, which are mapped: 10 ms each and more, a second in all, and longer where others use it."""
     try:
         available = next(int(line.split()[1]) for line in open("/proc/meminfo") if line.startswith("MemAvailable")) << 10
-        if min(shutil.disk_usage("/dev/shm").free, available - (4 << 30)) >= gigabytes << 30:
+        room = min(shutil.disk_usage("/dev/shm").free, available - (4 << 30)) >> 30
+        if room >= gigabytes:
             return tempfile.mkdtemp(prefix="martlet-kafka-", dir="/dev/shm")
-    except OSError:
-        pass
-    print("bench: too little memory for Kafka's logs: they lie on a disk, whose delays are measured as well", file=sys.stderr)
+        why = f"{max(0, room)} GB free, {gigabytes} wanted"
+    except OSError as error:
+        why = str(error)
+    print(f"bench: no room in memory for Kafka's logs ({why}): they lie on a disk, whose delays are measured as well", file=sys.stderr)
     return None
 
 
@@ -78,12 +80,16 @@ class Kafka:
             environment["JAVA_TOOL_OPTIONS"] = environment.get("JAVA_TOOL_OPTIONS", "") + " -XX:TieredStopAtLevel=1"
         done = subprocess.run(["scripts/kafka", "start", "--port", "29592", "--dir", self.directory], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
         if done.returncode:
+            self.wipe()
             raise SystemExit(f"bench: no Kafka: {done.stderr[-2000:]}")
         return done.stdout.strip()
 
     def __exit__(self, *_):
         if not self.given and not self.isEmbedded:
-            subprocess.run(["scripts/kafka", "wipe", "--dir", self.directory], stdout=subprocess.DEVNULL)
+            self.wipe()
+
+    def wipe(self):
+        subprocess.run(["scripts/kafka", "wipe", "--dir", self.directory], stdout=subprocess.DEVNULL)
 
 
 class Stopping:
@@ -346,17 +352,23 @@ class Worker(Stopping):
         if time.time() > end or self.process.poll() is not None:
             raise SystemExit(f"bench: {what}; its log: {open(self.log).read()[-2000:]}")
 
-    def whole(self, count, load, seconds=300):
-        """CPU in microseconds of all that a delivery takes, and how many a second, from before `load` publishes so many to the last one; the most
-        memory seen."""
-        name, memory = "martlet_end_to_end_seconds_count", 0
-        before, cpu, begun = self.metric(name), self.usage()[0], time.time()
-        load()
-        while self.metric(name) < before + count:
+    def delivered(self, count, seconds=300):
+        """Waits until so many are, since its start; the most memory seen meanwhile."""
+        end, memory = time.time() + seconds, 0
+        while self.metric("martlet_end_to_end_seconds_count") < count:
             memory = max(memory, self.usage()[1])
-            self.check(begun + seconds, f"not all of {count} after {seconds} s")
+            self.check(end, f"not all of {count} after {seconds} s")
             time.sleep(0.2)
-        return {"cpu_us": (self.usage()[0] - cpu) / count * 1e6, "per_second": count / (time.time() - begun), "rss_mb": memory}
+        return memory
+
+    def whole(self, count, load, share=1):
+        """CPU in microseconds of all that a delivery takes, and how many a second, from before `load` publishes so many until that share of them
+        is delivered; the most memory seen since they are published."""
+        before, cpu, begun = self.metric("martlet_end_to_end_seconds_count"), self.usage()[0], time.time()
+        load()
+        done = count * share
+        memory = self.delivered(before + done)
+        return {"cpu_us": (self.usage()[0] - cpu) / done * 1e6, "per_second": done / (time.time() - begun), "rss_mb": memory}
 
     def most_in_flight(self, wanted, seconds=150):
         """Memory in MB with so many requests in flight at the same time."""
@@ -369,7 +381,7 @@ class Worker(Stopping):
         self.process.kill()
         return memory
 
-    def measure(self, count, name="martlet_end_to_end_seconds_count", seconds=300, from_share=0.05):
+    def measure(self, count, name="martlet_end_to_end_seconds_count", seconds=300):
         """CPU in microseconds, and how many a second, from the first look that finds a few done to the last one before all are; the most memory
         seen. `name`: a metric that counts as it happens; others are brought up to date once a second."""
         end, first, last, memory, start = time.time() + seconds, None, None, 0, (self.metric(name), self.usage()[0], time.time())
@@ -384,7 +396,7 @@ class Worker(Stopping):
                     # Too short for that.
                     first, last = first if first and first[0] < done else start, look
                 return {"cpu_us": (last[1] - first[1]) / (last[0] - first[0]) * 1e6, "per_second": (last[0] - first[0]) / (last[2] - first[2]), "rss_mb": memory}
-            if first is None and done >= count * from_share:
+            if first is None and done >= count * 0.05:
                 first = look
             last = look
             self.check(end, f"{int(done)} of {count} after {seconds} s")
@@ -397,6 +409,11 @@ class Worker(Stopping):
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+def end_in_order():
+    """When it is told to end: what lies in memory, and brokers, would stay."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
 def raise_descriptor_limit():

@@ -96,7 +96,7 @@ def a(bench):
     """Kept connections, 1 KB bodies, 64 connections: one endpoint; then 1,000 endpoints on 100 receivers."""
     with Nginx(os.path.join(bench.directory, "a"), ports=100) as receiver:
         yield from beside_reference(bench, receiver, bench.count(300_000), (
-            ("one endpoint", 1, 1.5, 0.6), ("24 endpoints, a partition each", 24, 1.5, 0.6), ("1,000 endpoints, 100 receivers", 1_000, 1.8)))
+            ("one endpoint", 1, 1.5, 0.6), ("24 endpoints, 18 partitions", 24, 1.5, 0.6), ("1,000 endpoints, 100 receivers", 1_000, 1.8)))
 
 
 def b(bench):
@@ -202,7 +202,9 @@ def h(bench):
             # Until the broker's compilers have seen it all.
             events_loop(world, worker, receiver, WARMING_RATE, 0, WARMING_SECONDS)
             first = WARMING_RATE * WARMING_SECONDS
-            capacity = worker.whole(count, lambda: world.load("events", count, "--types", 100, "--first", first))
+            # But for the last: what has to wait for one endpoint's place may go through a retry topic, for five seconds.
+            capacity = worker.whole(count, lambda: world.load("events", count, "--types", 100, "--first", first), share=0.95)
+            worker.delivered(first + count)
             first += count
             rates = {500: (None, None), max(200, int(capacity["per_second"] / 5)): (("<=", 4), ("<=", 10))}
             loops = {rate: [] for rate in rates}
@@ -233,7 +235,7 @@ def events_loop(world, worker, receiver, rate, first, seconds):
 
 
 def i(bench):
-    """An endpoint of 100 a second with a backlog, in the partitions of 23 others: are they as fast as without it, and is it?"""
+    """An endpoint of 100 a second with a backlog, beside 23 others, two of them in its partition: are they as fast as without it?"""
     with Nginx(os.path.join(bench.directory, "i")) as receiver:
         def run(limited):
             world = bench.world("i")

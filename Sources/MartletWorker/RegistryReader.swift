@@ -49,7 +49,7 @@ final class RegistryReader: Sendable {
         let log = configuration.log.with("part", "registry")
         let at = TopicPartition(configuration.topics.endpoints, 0)
         var settings = configuration.kafka
-        // What changes comes at once. Otherwise a fifth of the requests, each of which costs the brokers more than us.
+        // Brokers answer at once when something has changed. Otherwise a fifth of the requests, each of which costs them more than us.
         settings.fetchWaitMilliseconds *= 5
         var registry = Registry(rules: configuration.urlRules, keys: configuration.keys)
         while !shouldStop {

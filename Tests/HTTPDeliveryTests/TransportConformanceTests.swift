@@ -93,6 +93,25 @@ final class Bytes: BodyBytes {
         for (name, value) in values { #expect(request.header(name)?.split(separator: " ") == value.split(separator: " ")) }
     }
 
+    /// What follows a response that is longer than a small buffer would be taken for the next one's.
+    @Test(arguments: Kind.allCases, [10, 1_500]) func bytesBehindAResponseSpoilTheConnection(_ kind: Kind, _ size: Int) throws {
+        let body = String(repeating: "b", count: size)
+        let stray = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        let server = RawServer(
+            [Array("HTTP/1.1 500 No\r\nContent-Length: \(size)\r\n\r\n\(body)\(stray)".utf8)], after: .keep)
+        defer { server.stop() }
+        let results = try Self.send(kind, Array(repeating: "http://127.0.0.1:\(server.port)/", count: 2), sequential: true)
+        #expect(results.allSatisfy { $0.status == 500 })
+    }
+
+    @Test(arguments: Kind.allCases, ["http/1.1 500 No", "HTTP/x 500 No", "HTTP/1.1500 No", "HTTP/1.1 x"])
+    func oddStatusLinesAreNoSuccess(_ kind: Kind, _ line: String) throws {
+        let server = RawServer([Array("\(line)\r\nContent-Length: 0\r\n\r\n".utf8)])
+        defer { server.stop() }
+        let result = try Self.send(kind, ["http://127.0.0.1:\(server.port)/"])[0]
+        #expect(result.error?.kind == .protocol)
+    }
+
     @Test(arguments: Kind.allCases) func manyAndLongHeaders(_ kind: Kind) throws {
         let seen = Mutex<[HTTPServer.Request]>([])
         let server = try HTTPServer(.init(port: 0)) { request in

@@ -31,6 +31,7 @@ final class CurlTransfer {
         case body
         case headers
         case coding
+        case statusLine
         case address(String)
     }
 
@@ -53,8 +54,6 @@ final class CurlTransfer {
         martlet_setopt_long(easy, CURLOPT_HTTPPROXYTUNNEL, 1)
         martlet_setopt_long(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1)
         martlet_setopt_pointer(easy, CURLOPT_ERRORBUFFER, errorText)
-        // Allocated for each request; answers are small, and larger pieces are dear to glibc's allocator.
-        martlet_setopt_long(easy, CURLOPT_BUFFERSIZE, 1_024)
         martlet_setopt_long(easy, CURLOPT_MAXLIFETIME_CONN, 300)
         martlet_setopt_long(easy, CURLOPT_MAXAGE_CONN, 90)
         martlet_setopt_long(easy, CURLOPT_SSL_VERIFYPEER, 1)
@@ -244,7 +243,14 @@ final class CurlTransfer {
             return 0
         }
         let line = UnsafeRawBufferPointer(start: bytes, count: count)
-        if Self.begins(line, with: "http/") { (retryAfter, isChunked) = (nil, false) }
+        if Self.begins(line, with: "http/") {
+            // libcurl takes one that it can't read for a 200.
+            guard Self.isStatus(line) else {
+                cut = .statusLine
+                return 0
+            }
+            (retryAfter, isChunked) = (nil, false)
+        }
         if let text = Self.value(of: "retry-after:", in: line) { retryAfter = text }
         // libcurl would undo any other coding, several times over, before we see a byte: work without bound for a few bytes.
         if let coding = Self.value(of: "transfer-encoding:", in: line) {
@@ -265,6 +271,11 @@ final class CurlTransfer {
         guard begins(line, with: name) else { return nil }
         let length = name.utf8CodeUnitCount
         return RetryAfterText.read(Array(line.prefix(length + 80)).span, from: length)
+    }
+
+    /// `HTTP/1.`, a digit, a space, and a digit of the status.
+    private static func isStatus(_ line: UnsafeRawBufferPointer) -> Bool {
+        line.count > 10 && line.starts(with: "HTTP/1.".utf8) && line[7] &- 48 < 10 && line[8] == 0x20 && line[9] &- 48 < 10
     }
 
     /// With more behind it. `name` in lower case.
@@ -329,6 +340,7 @@ final class CurlTransfer {
         case .body: return nil
         case .headers: return (.tooLarge, "the response's headers exceed \(ResponseLimits.headerBytes) bytes")
         case .coding: return (.protocol, "the response has a transfer coding other than chunked")
+        case .statusLine: return (.protocol, "the response's status line isn't HTTP/1.x and a status")
         case .address(let address): return (.refusedAddress, "the address \(address) is refused by the address policy")
         case nil: break
         }
