@@ -48,13 +48,10 @@ final class RegistryReader: Sendable {
     private func run() {
         let log = configuration.log.with("part", "registry")
         let at = TopicPartition(configuration.topics.endpoints, 0)
-        var settings = configuration.kafka
-        // Brokers answer at once when something has changed. Otherwise a fifth of the requests, each of which costs them more than us.
-        settings.fetchWaitMilliseconds *= 5
         var registry = Registry(rules: configuration.urlRules, keys: configuration.keys)
         while !shouldStop {
             do {
-                let reader = try TopicReader(settings)
+                let reader = try TopicReader(configuration.kafka)
                 try reader.start(at, from: .offset(registry.position))
                 try follow(reader, at, &registry, log)
             } catch {
