@@ -6,6 +6,8 @@
 #include <librdkafka/rdkafka.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,4 +43,39 @@ static inline rd_kafka_t *client(rd_kafka_type_t type, const char *brokers, int 
     rd_kafka_t *made = rd_kafka_new(type, conf, error, sizeof error);
     if (!made) fail(error);
     return made;
+}
+
+// Kafka's default partitioner (Java): murmur2 of the key.
+static inline int partition_of(const char *key, int count) {
+    int length = strlen(key);
+    const unsigned m = 0x5bd1e995;
+    unsigned h = 0x9747b28c ^ length;
+    const unsigned char *d = (const unsigned char *)key;
+    for (; length >= 4; d += 4, length -= 4) {
+        unsigned k = d[0] | d[1] << 8 | d[2] << 16 | (unsigned)d[3] << 24;
+        k *= m; k ^= k >> 24; k *= m;
+        h *= m; h ^= k;
+    }
+    switch (length) {
+    case 3: h ^= d[2] << 16; // fall through
+    case 2: h ^= d[1] << 8; // fall through
+    case 1: h ^= d[0]; h *= m;
+    }
+    h ^= h >> 13; h *= m; h ^= h >> 15;
+    return (h & 0x7fffffff) % count;
+}
+
+static inline double cpu_seconds(void) {
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+// One line of JSON, of so many deliveries: `ended` is when the last one was done, `cpu` what was used before the first.
+static inline void report(long wanted, double started, double ended, double cpu) {
+    long pages = 0, rest;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f || fscanf(f, "%ld %ld", &rest, &pages) != 2) fail("statm");
+    double seconds = ended - started;
+    printf("{\"deliveries\": %ld, \"seconds\": %.3f, \"per_second\": %.0f, \"cpu_us\": %.3f, \"rss_mb\": %.1f}\n", wanted, seconds, wanted / seconds,
+           (cpu_seconds() - cpu) / wanted * 1e6, pages * 4096.0 / 1048576);
 }

@@ -1,5 +1,5 @@
 """What the scenarios stand on: programs, receivers, workers and how they are measured."""
-import json, os, resource, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
+import glob, json, os, resource, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -15,9 +15,15 @@ def build():
     """The release build, and the C programs beside it."""
     subprocess.run(["swift", "build", "-c", "release", "--product", "martlet"], check=True, stdout=subprocess.DEVNULL)
     os.makedirs(".build/bench", exist_ok=True)
-    for name in ("reference", "load", "receiver", "hops", "cluster"):
+    for name in ("reference", "fanout", "load", "receiver", "hops", "cluster"):
         flags = subprocess.run(["pkg-config", "--cflags", "--libs", "rdkafka", "openssl", "libcurl"], check=True, text=True, stdout=subprocess.PIPE).stdout.split()
         subprocess.run(["cc", "-O2", "-march=native", "-Wall", "-Wextra", "-Wno-deprecated-declarations", "-o", f".build/bench/{name}", f"Benchmarks/{name}.c", "-pthread", *flags], check=True)
+
+
+def kafka_jars():
+    """Kafka's own client for Java and what it needs; None where KAFKA_HOME hasn't it."""
+    found = [glob.glob(os.path.join(os.environ.get("KAFKA_HOME", "-"), "libs", name + "-[0-9]*.jar")) for name in ("kafka-clients", "slf4j-api", "lz4-java")]
+    return [os.path.abspath(jars[0]) for jars in found] if all(found) else None
 
 
 def program(name):
@@ -214,11 +220,16 @@ class EmbeddedCluster(Stopping):
         self.process.wait()
 
 
-def reference(*words):
-    done = subprocess.run([program("reference"), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=LONGEST_SECONDS)
+def figures_of(command, what):
+    """What a program that is run beside the worker prints."""
+    done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=LONGEST_SECONDS)
     if done.returncode:
-        raise SystemExit(f"bench: the reference failed: {done.stderr[-500:]}")
+        raise SystemExit(f"bench: {what} failed: {done.stderr[-500:]}")
     return json.loads(done.stdout)
+
+
+def reference(*words):
+    return figures_of([program("reference"), *words], "the reference")
 
 
 class RunningReference(Stopping):
@@ -298,13 +309,25 @@ class World:
     def running_reference(self, ports, *words):
         return RunningReference(self, self.reference_words(10**9, ports, words))
 
+    def fan_out_reference(self, count, each=0):
+        """To a topic that nothing reads here. `each`: endpoints of every event, 0 for the one of its type."""
+        return figures_of([program("fanout"), "--brokers", self.brokers, "--events", self.prefix + "events", "--deliveries", self.prefix + "dlq", "--count", count, "--each", each],
+                          "the reference of fan-out")
+
+    def java_peer(self, classes, count, port):
+        flags = ["-XX:+UseParallelGC", "-Xms512m", "-Xmx512m", "-cp", ":".join([classes, *kafka_jars()])]
+        return figures_of(["java", *flags, "Peer", self.brokers, self.prefix + "deliveries", self.prefix + "attempts", PARTITIONS, count, port, 64], "the worker in Java")
+
+    def read_endpoints(self):
+        """Seconds that a client takes to start and read the registry's topic to its end."""
+        began = time.time()
+        subprocess.run(["kcat", "-C", "-q", "-e", "-b", self.brokers, "-t", self.prefix + "endpoints"], check=True, stdout=subprocess.DEVNULL, timeout=LONGEST_SECONDS)
+        return time.time() - began
+
     def hops(self, rate, seconds):
         """Percentiles of the two hops alone, in milliseconds."""
-        done = subprocess.run([program("hops"), "--brokers", self.brokers, "--first", self.prefix + "events", "--second", self.prefix + "deliveries", "--rate", str(rate),
-                               "--seconds", str(seconds), "--partitions", str(PARTITIONS), "--linger-ms", LINGER_MS], stdout=subprocess.PIPE, text=True, timeout=LONGEST_SECONDS)
-        if done.returncode:
-            raise SystemExit("bench: the hops failed")
-        return json.loads(done.stdout)
+        return figures_of([program("hops"), "--brokers", self.brokers, "--first", self.prefix + "events", "--second", self.prefix + "deliveries", "--rate", rate,
+                           "--seconds", seconds, "--partitions", PARTITIONS, "--linger-ms", LINGER_MS], "the hops")
 
     def worker(self, *words):
         return Worker(self, words)

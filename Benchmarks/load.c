@@ -10,26 +10,6 @@
 #include "common.h"
 #include <string.h>
 
-// Kafka's default partitioner (Java): murmur2 of the key.
-static int partition_of(const char *key, int count) {
-    int length = strlen(key);
-    const unsigned m = 0x5bd1e995;
-    unsigned h = 0x9747b28c ^ length;
-    const unsigned char *d = (const unsigned char *)key;
-    for (; length >= 4; d += 4, length -= 4) {
-        unsigned k = d[0] | d[1] << 8 | d[2] << 16 | (unsigned)d[3] << 24;
-        k *= m; k ^= k >> 24; k *= m;
-        h *= m; h ^= k;
-    }
-    switch (length) {
-    case 3: h ^= d[2] << 16; // fall through
-    case 2: h ^= d[1] << 8; // fall through
-    case 1: h ^= d[0]; h *= m;
-    }
-    h ^= h >> 13; h *= m; h ^= h >> 15;
-    return (h & 0x7fffffff) % count;
-}
-
 static void on_report(rd_kafka_t *k, const rd_kafka_message_t *m, void *me) {
     (void)k, (void)me;
     if (m->err) fail(rd_kafka_err2str(m->err));

@@ -20,7 +20,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -28,21 +27,6 @@
 static const char *brokers, *topic, *attempts_topic, *ca, *fresh;
 static int partitions = 24, port, ports[1000], port_count, connection_count = 64, use_curl, body_bytes = 1024;
 static long wanted;
-
-static double cpu_seconds(void) {
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return u.ru_utime.tv_sec + u.ru_stime.tv_sec + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
-}
-/// `ended`: when the last delivery was done.
-static void report(double started, double ended, double cpu) {
-    long pages = 0, rest;
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (!f || fscanf(f, "%ld %ld", &rest, &pages) != 2) fail("statm");
-    double seconds = ended - started;
-    printf("{\"deliveries\": %ld, \"seconds\": %.3f, \"per_second\": %.0f, \"cpu_us\": %.3f, \"rss_mb\": %.1f}\n", wanted, seconds, wanted / seconds,
-           (cpu_seconds() - cpu) / wanted * 1e6, pages * 4096.0 / 1048576);
-}
 
 // ---- signing
 
@@ -263,7 +247,7 @@ static void worker(void) {
             deliver(&connections[idle[--idle_count]], m);
         }
     }
-    report(started, ended, cpu);
+    report(wanted, started, ended, cpu);
     fflush(stdout);
     _exit(0);
 }
@@ -299,7 +283,7 @@ static void curl_loop(void) {
         int ready = epoll_wait(epoll, events, 256, curl_wait(1000));
         curl_turn(events, ready, was_answered);
     }
-    report(started, now_seconds(), cpu);
+    report(wanted, started, now_seconds(), cpu);
 }
 
 // ---- a connection for each request
@@ -340,7 +324,7 @@ static void fresh_loop(void) {
         SSL_free(s);
         close(fd);
     }
-    report(started, now_seconds(), cpu);
+    report(wanted, started, now_seconds(), cpu);
 }
 
 int main(int count, char **words) {

@@ -1,72 +1,25 @@
 """The scenarios of the table, each beside its reference in the same run. A figure is (value, reference, target): `target` is what the
 ratio, or the value where there is no reference, should be; with a fourth element the value in any case."""
-import argparse, os, statistics, time
-from neighbours import alternating, message_id, percentile
-from harness import LINGER_MS, PARTITIONS, Nginx, SlowReceiver, reference
+import argparse, os, statistics, subprocess, sys
+from neighbours import alternating
+from openloop import FEW, ONE_LANE, events_loop, latencies, latency, latency_of_events, loop_of_deliveries, percentiles
+from harness import PARTITIONS, Nginx, SlowReceiver, kafka_jars, reference
 
-PERCENTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
-# Of h, of its worker before; of the other scenarios' open loops, and what of them isn't counted before: topics, clients and connections are new.
-OPEN_LOOP_SECONDS, WARMING_SECONDS, WARMING_RATE = 20, 40, 2_000
-SHORT_LOOP_SECONDS, SETTLING_SECONDS = 10, 3
 # Of an endpoint of 100 a second: more than it can get during an open loop. A multiple of 24.
 LIMITED_BACKLOG = 4_800
-ONE_LANE, FAN_OUT, FEW = ("--roles", "delivery", "--lanes", "1"), ("--roles", "fanout"), ("--max-in-flight", "64")
+FAN_OUT = ("--roles", "fanout")
+# Of h, and of its worker before.
+OPEN_LOOP_SECONDS, WARMING_SECONDS, WARMING_RATE = 20, 40, 2_000
 
 
-def figures(ours, theirs, cpu_target, speed_target=None):
-    targets = {"cpu_us": ("<=", cpu_target), "per_second": speed_target and (">=", speed_target)}
+def figures(ours, theirs, cpu_target=None, speed_target=None):
+    targets = {"cpu_us": cpu_target and ("<=", cpu_target), "per_second": speed_target and (">=", speed_target)}
     return {figure: (ours[figure], theirs[figure], targets.get(figure)) for figure in ("cpu_us", "per_second", "rss_mb")}
-
-
-def latencies(ours, theirs):
-    """`theirs`: None where no reference stands beside."""
-    return {figure: (ours[figure], theirs and theirs[figure], None) for figure in PERCENTILES}
-
-
-def percentiles(took):
-    """Of milliseconds."""
-    return {figure: percentile(took, share) for figure, share in PERCENTILES.items()}
 
 
 def medians(runs):
     """Of each figure; None of no runs."""
     return {figure: statistics.median(run[figure] for run in runs) for figure in runs[0]} if runs else None
-
-
-def latency(bench, name, endpoints, receiver, words=(), scheme="http", reference_words=(), **how):
-    """Percentiles of an open loop of deliveries by one lane, and of one by the reference."""
-    world = bench.world(name)
-    with world.running_reference(receiver.ports[:endpoints], *reference_words) as sender:
-        theirs = loop_of_deliveries(world, sender, receiver, endpoints, lambda n: f"dlv_{n:026d}", **how)
-    world = bench.world(name)
-    world.endpoints(endpoints, receiver, scheme=scheme)
-    with world.worker(*ONE_LANE, *words) as sender:
-        return loop_of_deliveries(world, sender, receiver, endpoints, **how), theirs
-
-
-def loop_of_deliveries(world, sender, receiver, endpoints, id_of=message_id, bytes_=1024, rate=500, first=0, but=None):
-    """Percentiles, from when each should have been published to the receiver's log of it, whose webhook-id is `id_of` its number. `but`: the
-    number of an endpoint whose deliveries aren't waited for."""
-    sender.ready()
-    numbers = range(first, first + rate * (SETTLING_SECONDS + SHORT_LOOP_SECONDS))
-    ids = [None if number % endpoints == but else id_of(number) for number in numbers]
-    words = ("--partitions", PARTITIONS, "--endpoints", endpoints, "--bytes", bytes_, "--first", first)
-    took = open_loop(world, sender, receiver, "deliveries", ids, rate, *words)[rate * SETTLING_SECONDS:]
-    return percentiles([milliseconds for milliseconds in took if milliseconds is not None])
-
-
-def open_loop(world, sender, receiver, what, ids, rate, *words):
-    """Milliseconds of each id from when it should have been published to the receiver's log; of None: None."""
-    receiver.received()
-    start = float(world.load(what, len(ids), "--rate", rate, "--linger-ms", LINGER_MS, *words))
-    due, took, end = {id_: n for n, id_ in enumerate(ids) if id_}, [None] * len(ids), time.time() + 60
-    while due:
-        for when, id_ in receiver.received():
-            if (n := due.pop(id_, None)) is not None:
-                took[n] = (when - start - n / rate) * 1000
-        sender.check(end, f"{len(due)} of {len(ids)} haven't arrived")
-        time.sleep(0.1)
-    return took
 
 
 def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, scheme="http", has_reference=True, reference_words=(), rounds=None):
@@ -83,9 +36,9 @@ def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, s
     return medians(ours), medians(theirs)
 
 
-def beside_reference(bench, receiver, count, cases, words=FEW, bytes_=1024, rate=500, **how):
+def beside_reference(bench, receiver, count, cases, words=FEW, bytes_=1024, rate=500, rounds=None, **how):
     """Rows of `cases`: title, endpoints, targets of CPU and deliveries a second. The latencies come last, as the receiver then writes a log."""
-    runs = [deliveries(bench, "backlog", endpoints, receiver, count, words, bytes_=bytes_, **how) for _, endpoints, *_ in cases]
+    runs = [deliveries(bench, "backlog", endpoints, receiver, count, words, bytes_=bytes_, rounds=rounds, **how) for _, endpoints, *_ in cases]
     receiver.log_from_now()
     for (title, endpoints, *targets), (ours, theirs) in zip(cases, runs):
         loop = latency(bench, "loop", endpoints, receiver, words, bytes_=bytes_, rate=rate, **how)
@@ -110,7 +63,7 @@ def b(bench):
 def c(bench):
     """64 KB bodies."""
     with Nginx(os.path.join(bench.directory, "c")) as receiver:
-        yield from beside_reference(bench, receiver, bench.count(40_000), (("64 KB bodies", 1, 1.5),), bytes_=65_536, rate=100)
+        yield from beside_reference(bench, receiver, bench.count(40_000), (("64 KB bodies", 1, 1.5),), bytes_=65_536, rate=100, rounds=bench.few)
 
 
 def d(bench):
@@ -118,7 +71,7 @@ def d(bench):
     same costs the reference; and the memory with 10,000 in flight, plain and over TLS."""
     rounds, many, connections = [], ("--max-in-flight", "10000"), ("--connections", 1_500)
     with Nginx(os.path.join(bench.directory, "d")) as fast, SlowReceiver(50) as slow:
-        for _ in range(bench.rounds):
+        for _ in range(bench.few):
             rounds.append((*deliveries(bench, "dfast", 1, fast, bench.count(200_000), FEW, rounds=1),
                            *deliveries(bench, "d", 240, slow, bench.count(400_000), many, reference_words=connections, rounds=1)))
     plain, plain_reference, ours, theirs = (medians(list(runs)) for runs in zip(*rounds))
@@ -127,24 +80,27 @@ def d(bench):
     yield "50 ms receivers", {"cpu_us": (ours["cpu_us"], plain["cpu_us"], ("<=", 1.5)), "per_second": (ours["per_second"], None, None), "rss_mb": (ours["rss_mb"], None, ("<=", 150)), **latencies(*loop)}
     yield "the same of the C reference", {"cpu_us": (theirs["cpu_us"], plain_reference["cpu_us"], None), "per_second": (theirs["per_second"], None, None)}
     with SlowReceiver(10_000) as receiver:
-        yield "10,000 in flight at once", {"rss_mb": (at_once(bench, "dplain", receiver), None, ("<=", 150))}
+        yield "10,000 in flight at once", {"rss_mb": (*at_once(bench, "dplain", receiver), ("<=", 150), "absolute")}
     # A thousand handshakes a second: the first ones have to wait for the last ones.
     with SlowReceiver(50_000) as slow, Nginx(os.path.join(bench.directory, "dtls"), tls="resumed", answer=f"proxy_pass http://127.0.0.1:{slow.ports[0]}", processes=2) as receiver:
-        yield "10,000 in flight at once, TLS", {"rss_mb": (at_once(bench, "dtls", receiver, ("--ca-file", receiver.authority), "https"), None, ("<=", 500))}
+        yield "10,000 in flight at once, TLS", {"rss_mb": (
+            *at_once(bench, "dtls", receiver, ("--ca-file", receiver.authority), "https", ("--ca", receiver.authority)), ("<=", 500), "absolute")}
 
 
-def at_once(bench, name, receiver, words=(), scheme="http"):
-    """MB with 10,000 requests in flight at the same moment: four to each of 2,500 endpoints, and 2,000 more deliveries that wait."""
+def at_once(bench, name, receiver, words=(), scheme="http", reference_words=()):
+    """MB with 10,000 requests in flight at the same moment: four to each of 2,500 endpoints, and 2,000 more deliveries that wait; and those of
+    the reference with as many."""
     world = bench.world(name)
     world.endpoints(2_500, receiver, scheme=scheme, settings=", timeoutsMs: {total: 60000}")
     world.load("deliveries", 12_000, "--partitions", PARTITIONS, "--endpoints", 2_500)
     with world.worker(*ONE_LANE, "--max-in-flight", "10000", *words) as worker:
-        return worker.most_in_flight(9_900)
+        ours = worker.most_in_flight(9_900)
+    return ours, world.reference(10_000, receiver.ports, "--connections", 10_000, *reference_words)["rss_mb"]
 
 
 def e(bench):
     """1 % hanging and 1 % refusing among 1,000 endpoints: what the healthy ones notice of it. More of it: `scripts/bench neighbours`."""
-    options = argparse.Namespace(martlet=bench.martlet, brokers=bench.brokers, rounds=bench.rounds, events=bench.count(60_000), rate=500, seconds=30, settle=20)
+    options = argparse.Namespace(martlet=bench.martlet, brokers=bench.brokers, rounds=bench.few, events=bench.count(60_000), rate=500, seconds=30, settle=20)
     _, medians = alternating(options, os.path.join(bench.directory, "e"))
     healthy, beside = medians[False], medians[True]
     yield "healthy endpoints beside sick ones", {
@@ -154,19 +110,24 @@ def e(bench):
 
 
 def f(bench):
-    """Fan-out of each event to ten endpoints, without delivery; CPU per delivery written."""
+    """Fan-out of each event to ten endpoints, without delivery, beside the same in C; CPU per delivery written. With delivery, until the last of an
+    event's ten is received."""
     with Nginx(os.path.join(bench.directory, "f")) as receiver:
-        runs, count = [], bench.count(30_000)
+        rounds, count = [], bench.count(30_000)
         for _ in range(bench.rounds):
             world = bench.world("f")
             world.endpoints(10, receiver, types="kind0.made")
             world.load("events", count, "--types", 1)
-            runs.append(world.measure(count * 10, *FAN_OUT, name="martlet_fanout_deliveries_total"))
-        yield "1 event to 10 endpoints", {figure: (value, None, None) for figure, value in medians(runs).items()}
+            theirs = world.fan_out_reference(count * 10, each=10)
+            rounds.append((world.measure(count * 10, *FAN_OUT, name="martlet_fanout_deliveries_total"), theirs))
+        ours, theirs = (medians(list(runs)) for runs in zip(*rounds))
+        loop = latency_of_events(bench, "floop", receiver, 10, "kind0.made", 1, 50, each=10)
+        yield "1 event to 10 endpoints", {**figures(ours, theirs), **latencies(*loop)}
 
 
 def g(bench):
-    """100 active endpoints, alone and among 100,000 registered ones, in turns; and how long the registry takes to be read (j)."""
+    """100 active endpoints, alone and among 100,000 registered ones, in turns; and how long the registry takes to be read (j),
+    beside a client that reads its topic and looks at nothing."""
     with Nginx(os.path.join(bench.directory, "g")) as receiver:
         count, worlds = bench.count(200_000), [(bench.world("g100"), 100, []), (bench.world("g"), 100_000, [])]
         for world, endpoints, _ in worlds:
@@ -186,8 +147,9 @@ def g(bench):
         starts = []
         for _ in range(bench.rounds):
             with worlds[1][0].worker(*ONE_LANE) as worker:
-                starts.append(worker.ready())
-        yield "start-up with 100,000 endpoints (j)", {"seconds": (statistics.median(starts), None, ("<=", 3))}
+                starts.append((worker.ready(), worlds[1][0].read_endpoints()))
+        ready, read = (statistics.median(runs) for runs in zip(*starts))
+        yield "start-up with 100,000 endpoints (j)", {"seconds": (ready, read, ("<=", 3), "absolute")}
 
 
 def h(bench):
@@ -208,7 +170,7 @@ def h(bench):
             first += count
             rates = {500: (None, None), max(200, int(capacity["per_second"] / 5)): (("<=", 4), ("<=", 10))}
             loops = {rate: [] for rate in rates}
-            for _ in range(bench.rounds):
+            for _ in range(bench.few):
                 for rate, runs in loops.items():
                     took, cpu = events_loop(world, worker, receiver, rate, first, OPEN_LOOP_SECONDS)
                     # The worker has nothing to do meanwhile.
@@ -225,13 +187,6 @@ def h(bench):
 EMBEDDED = ("a", "b", "f", "k", "m")
 # Scenarios whose broker compiles all that it can.
 WARM = ("e", "h")
-
-
-def events_loop(world, worker, receiver, rate, first, seconds):
-    """Milliseconds of each event, and CPU of each in microseconds."""
-    cpu, ids = worker.usage()[0], [message_id(first + n) for n in range(rate * seconds)]
-    took = open_loop(world, worker, receiver, "events", ids, rate, "--types", 100, "--first", first)
-    return took, (worker.usage()[0] - cpu) / len(ids) * 1e6
 
 
 def i(bench):
@@ -262,7 +217,7 @@ def i(bench):
 
 
 def k(bench):
-    """Fan-out alone, delivery alone, and both roles in one process, of the same events."""
+    """Fan-out alone, delivery alone, and both roles in one process, of the same events; each role beside the same in C, both beside C's delivery."""
     with Nginx(os.path.join(bench.directory, "k")) as receiver:
         count = bench.count(100_000)
 
@@ -275,17 +230,18 @@ def k(bench):
         for _ in range(bench.rounds):
             world, load = world_of_events("k")
             load()
-            alone = world.measure(count, *FAN_OUT, name="martlet_fanout_deliveries_total")
+            fan_out, alone = world.fan_out_reference(count), world.measure(count, *FAN_OUT, name="martlet_fanout_deliveries_total")
             theirs, second = world.reference(count, receiver.ports), world.measure(count, *ONE_LANE, *FEW)
             world, load = world_of_events("kboth")
             with world.worker("--lanes", "1", *FEW) as worker:
                 worker.ready()
                 # Both roles' work from the first event on: fan-out would be through before many deliveries are.
-                rounds.append((alone, theirs, second, worker.whole(count, load)))
-        alone, theirs, second, both = (medians(list(runs)) for runs in zip(*rounds))
-        yield "fan-out alone", {"cpu_us": (alone["cpu_us"], theirs["cpu_us"], None), "per_second": (alone["per_second"], None, None)}
-        yield "delivery alone", {"cpu_us": (second["cpu_us"], theirs["cpu_us"], None), "per_second": (second["per_second"], theirs["per_second"], None)}
-        yield "both roles in one process", {"cpu_us": (both["cpu_us"], theirs["cpu_us"], ("<=", 2.3)), "rss_mb": (both["rss_mb"], None, None)}
+                rounds.append((alone, fan_out, second, theirs, worker.whole(count, load)))
+        alone, fan_out, second, theirs, both = (medians(list(runs)) for runs in zip(*rounds))
+        loop = latency_of_events(bench, "kloop", receiver, 24, "kind%d.made", 24, 500)
+        yield "fan-out alone", figures(alone, fan_out)
+        yield "delivery alone", figures(second, theirs)
+        yield "both roles in one process", {"cpu_us": (both["cpu_us"], theirs["cpu_us"], ("<=", 2.3)), "rss_mb": (both["rss_mb"], None, None), **latencies(*loop)}
 
 
 def l(bench):
@@ -307,9 +263,10 @@ def l(bench):
 
 
 def m(bench):
-    """(a) over libcurl, beside a bare libcurl loop without Kafka; and as it is, beside a worker written by hand in C over libcurl."""
+    """(a) over libcurl, beside a bare libcurl loop without Kafka; and as it is, beside workers written by hand: in C over libcurl, and in Java."""
     with Nginx(os.path.join(bench.directory, "m")) as receiver:
         rounds, count, over_libcurl = [], bench.count(100_000), (*FEW, "--transport", "curl")
+        beside_java = list(java(bench, receiver))
         for _ in range(bench.rounds):
             over_curl, _ = deliveries(bench, "m", 1, receiver, count, over_libcurl, has_reference=False, rounds=1)
             bare = reference("--curl", "--count", count, "--port", receiver.ports[0])
@@ -320,6 +277,24 @@ def m(bench):
         yield "one endpoint over libcurl", {**figures(over_curl, bare, 1.35), **latencies(loop, None)}
         # Half as much again is what "ahead" means at least.
         yield "as in (a), beside C over libcurl", {**figures(direct, by_hand, 0.67), **latencies(latency(bench, "mloop", 1, receiver, FEW)[0], loop_by_hand)}
+        yield from beside_java
+
+
+def java(bench, receiver):
+    """Its second half of so many deliveries, as the JVM compiles during the first."""
+    if not kafka_jars():
+        print("bench: no KAFKA_HOME with Kafka's client for Java: no worker in Java", file=sys.stderr)
+        return
+    classes, rounds, count = os.path.join(bench.directory, "java"), [], bench.count(400_000)
+    subprocess.run(["scripts/setup", "openjdk-17-jdk-headless"], check=True)
+    subprocess.run(["javac", "-Xlint:all", "-Werror", "-cp", ":".join(kafka_jars()), "-d", classes, "Benchmarks/Peer.java"], check=True)
+    for _ in range(bench.rounds):
+        world = bench.world("mjava")
+        world.endpoints(1, receiver)
+        world.load("deliveries", count, "--partitions", PARTITIONS, "--endpoints", 1)
+        rounds.append((world.java_peer(classes, count, receiver.ports[0]), world.measure(count, *ONE_LANE, *FEW)))
+    theirs, ours = (medians(list(runs)) for runs in zip(*rounds))
+    yield "as in (a), beside Java over NIO", figures(ours, theirs, 1)
 
 
 ALL = {"a": a, "b": b, "c": c, "d": d, "e": e, "f": f, "g": g, "h": h, "i": i, "k": k, "l": l, "m": m}

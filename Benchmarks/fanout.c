@@ -1,0 +1,175 @@
+// What fan-out costs at least: its work in C, on one thread, as tight as it goes. Consumes all partitions of the events through one queue,
+// composes each body once, and writes a delivery with its ids and headers for each endpoint. No registry, no checks of an event beyond where its
+// parts lie, no commits: a yardstick, not a worker.
+//
+//   fanout --brokers B --events T --deliveries T --count N [--partitions N] [--each N]
+//          Events as `load events` writes them; one of type kindK.made is for endpoint ep_K, with --each for ep_0, ep_1, ... so many.
+//          --count: of deliveries.
+//
+// Prints one line of JSON: deliveries, seconds from the first to the last, CPU in microseconds per delivery, resident memory.
+#include "common.h"
+#include <openssl/sha.h>
+
+#define MOST_ENDPOINTS 1000
+
+static const char *brokers, *events, *deliveries;
+static int partitions = 24, each;
+static long wanted;
+
+struct text {
+    const char *bytes;
+    size_t size;
+};
+
+// What follows `name` up to a quote.
+static struct text member(const char *json, size_t size, const char *name) {
+    const char *at = memmem(json, size, name, strlen(name));
+    if (!at) fail("an event that isn't expected");
+    at += strlen(name);
+    const char *end = memchr(at, '"', json + size - at);
+    if (!end) fail("an event that isn't expected");
+    return (struct text){at, end - at};
+}
+
+// `kind` and 26 characters of the hash of both, each behind its length.
+static void identify(char *out, const char *kind, struct text first, struct text second) {
+    static const char digits[] = "abcdefghijklmnopqrstuvwxyz234567";
+    unsigned char code[32];
+    SHA256_CTX c;
+    SHA256_Init(&c);
+    for (int i = 0; i < 2; i++) {
+        struct text t = i ? second : first;
+        unsigned char length[4] = {t.size >> 24, t.size >> 16, t.size >> 8, t.size};
+        SHA256_Update(&c, length, 4);
+        SHA256_Update(&c, t.bytes, t.size);
+    }
+    SHA256_Final(code, &c);
+    memcpy(out, kind, 4);
+    unsigned bits = 0;
+    int have = 0, at = 4;
+    for (int i = 0; i < 16; i++) {
+        bits = bits << 8 | code[i];
+        for (have += 8; have >= 5; have -= 5) out[at++] = digits[bits >> (have - 5) & 31];
+    }
+    out[at++] = digits[bits << (5 - have) & 31];
+}
+
+static int written_at(char *out, long milliseconds) {
+    static time_t second;
+    static char text[32];
+    static int size;
+    if (milliseconds / 1000 != second) {
+        struct tm t;
+        second = milliseconds / 1000;
+        size = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", gmtime_r(&second, &t));
+    }
+    memcpy(out, text, size);
+    return size + sprintf(out + size, ".%03ldZ", milliseconds % 1000);
+}
+
+static rd_kafka_t *producer;
+static long made, acknowledged;
+
+static void reports(rd_kafka_queue_t *queue, int wait) {
+    for (rd_kafka_event_t *e; (e = rd_kafka_queue_poll(queue, wait)); rd_kafka_event_destroy(e)) {
+        if (rd_kafka_event_type(e) == RD_KAFKA_EVENT_DR) acknowledged += rd_kafka_event_message_count(e);
+        wait = 0;
+    }
+}
+
+static void fan_out(rd_kafka_message_t *m, rd_kafka_queue_t *queue) {
+    static char endpoints[MOST_ENDPOINTS][16];
+    static int partition[MOST_ENDPOINTS];
+    static char body[2 << 20];
+    const char *json = m->payload;
+    struct text id = member(json, m->len, "\"id\":\""), source = member(json, m->len, "\"source\":\""), type = member(json, m->len, "\"type\":\"");
+    const char *data = memmem(json, m->len, "\"data\":", 7);
+    if (!data || type.size < 10 || m->len > sizeof body / 2) fail("an event that isn't expected");
+    data += 7;
+    char message[32], delivery[32], time_[32], number[24], origin[128];
+    int time_size = written_at(time_, rd_kafka_message_timestamp(m, NULL)), number_size = sprintf(number, "%ld", (long)rd_kafka_message_timestamp(m, NULL));
+    int origin_size = sprintf(origin, "%s/%d/%ld", events, m->partition, (long)m->offset);
+    char *p = body;
+#define BYTES(b, n) (memcpy(p, b, n), p += n)
+#define TEXT(s) BYTES(s, sizeof s - 1)
+    TEXT("{\"type\":\"");
+    BYTES(type.bytes, type.size);
+    TEXT("\",\"timestamp\":\"");
+    BYTES(time_, time_size);
+    TEXT("\",\"data\":");
+    // Up to the event's last brace, which is the body's.
+    BYTES(data, json + m->len - data);
+    size_t body_size = p - body;
+    identify(message, "msg_", source, id);
+    int first = each ? 0 : atoi(type.bytes + 4), last = each ? each - 1 : first;
+    if (last >= MOST_ENDPOINTS) fail("an event that isn't expected");
+    for (int i = first; i <= last; i++) {
+        char *endpoint = endpoints[i];
+        if (!*endpoint) sprintf(endpoint, "ep_%d", i), partition[i] = partition_of(endpoint, partitions);
+        struct text key = {endpoint, strlen(endpoint)};
+        identify(delivery, "dlv_", (struct text){message, 30}, key);
+        rd_kafka_headers_t *headers = rd_kafka_headers_new(16);
+#define HEADER(name, value, size) rd_kafka_header_add(headers, name, sizeof name - 1, value, size)
+        HEADER("martlet-delivery-id", delivery, 30);
+        HEADER("martlet-endpoint-id", key.bytes, key.size);
+        HEADER("martlet-attempt", "0", 1);
+        HEADER("martlet-due-ms", number, number_size);
+        HEADER("martlet-first-ms", number, number_size);
+        HEADER("martlet-age-from-ms", number, number_size);
+        HEADER("martlet-origin", origin, origin_size);
+        HEADER("martlet-registry-offset", "0", 1);
+        HEADER("martlet-rewrites", "0", 1);
+        HEADER("ce_specversion", "1.0", 3);
+        HEADER("ce_id", id.bytes, id.size);
+        HEADER("ce_source", source.bytes, source.size);
+        HEADER("ce_type", type.bytes, type.size);
+        HEADER("ce_tenant", "default", 7);
+        HEADER("content-type", "application/json", 16);
+        for (rd_kafka_resp_err_t error; (error = rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(deliveries), RD_KAFKA_V_PARTITION(partition[i]), RD_KAFKA_V_KEY(key.bytes, key.size),
+                 RD_KAFKA_V_VALUE(body, body_size), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END)); reports(queue, 10))
+            if (error != RD_KAFKA_RESP_ERR__QUEUE_FULL) fail(rd_kafka_err2str(error));
+        made++;
+    }
+}
+
+int main(int count, char **words) {
+    for (int i = 1; i + 1 < count; i += 2) {
+        char *name = words[i], *value = words[i + 1];
+        if (!strcmp(name, "--brokers")) brokers = value;
+        else if (!strcmp(name, "--events")) events = value;
+        else if (!strcmp(name, "--deliveries")) deliveries = value;
+        else if (!strcmp(name, "--count")) wanted = atol(value);
+        else if (!strcmp(name, "--partitions")) partitions = atoi(value);
+        else if (!strcmp(name, "--each")) each = atoi(value);
+        else fail("unknown argument; see the top of fanout.c");
+    }
+    if (!brokers || !events || !deliveries || wanted < 1 || each < 0 || each > MOST_ENDPOINTS) fail("arguments are missing; see the top of fanout.c");
+    rd_kafka_t *consumer = client(RD_KAFKA_CONSUMER, brokers, 0, (const char *[][2]){
+        {"group.id", "reference"}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "earliest"}, {"queued.min.messages", "100000"},
+        {"fetch.wait.max.ms", "20"}, {"socket.nagle.disable", "true"}, {"check.crcs", "false"}, {NULL, NULL}});
+    producer = client(RD_KAFKA_PRODUCER, brokers, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR, (const char *[][2]){
+        {"enable.idempotence", "true"}, {"linger.ms", "0.3"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "10000"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
+    rd_kafka_queue_t *written = rd_kafka_queue_get_main(producer), *queue = rd_kafka_queue_get_consumer(consumer);
+    rd_kafka_poll_set_consumer(consumer);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
+    for (int i = 0; i < partitions; i++) rd_kafka_topic_partition_list_add(list, events, i)->offset = RD_KAFKA_OFFSET_BEGINNING;
+    rd_kafka_assign(consumer, list);
+
+    static rd_kafka_message_t *batch[256];
+    double started = 0, cpu = 0;
+    while (made < wanted) {
+        int have = rd_kafka_consume_batch_queue(queue, 100, batch, 256);
+        for (int i = 0; i < have; i++) {
+            if (!batch[i]->err) {
+                if (!started) started = now_seconds(), cpu = cpu_seconds();
+                fan_out(batch[i], written);
+            }
+            rd_kafka_message_destroy(batch[i]);
+        }
+        reports(written, 0);
+    }
+    while (acknowledged < made) reports(written, 100);
+    report(made, started, now_seconds(), cpu);
+    fflush(stdout);
+    _exit(0);
+}
