@@ -106,6 +106,10 @@ final class Peer {
 
     public static void main(String[] words) throws Exception {
         Thread.setDefaultUncaughtExceptionHandler(Peer::fail);
+        // Like the programs in C: not longer than this, whatever becomes of the one that started it.
+        new Timer(true).schedule(new TimerTask() {
+            @Override public void run() { fail(Thread.currentThread(), new IllegalStateException("not done in 20 minutes")); }
+        }, 1_200_000);
         String brokers = words[0], topic = words[1], attempts = words[2];
         int partitions = Integer.parseInt(words[3]), port = Integer.parseInt(words[5]), connections = Integer.parseInt(words[6]);
         long wanted = Long.parseLong(words[4]), half = wanted / 2, done = 0, began = 0, cpu = 0;
