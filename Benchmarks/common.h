@@ -45,6 +45,19 @@ static inline rd_kafka_t *client(rd_kafka_type_t type, const char *brokers, int 
     return made;
 }
 
+// Reads all partitions of a topic from their beginnings, through one queue.
+static inline rd_kafka_t *reader(const char *brokers, const char *topic, int partitions) {
+    rd_kafka_t *made = client(RD_KAFKA_CONSUMER, brokers, 0, (const char *[][2]){
+        {"group.id", "reference"}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "earliest"}, {"queued.min.messages", "100000"},
+        {"fetch.wait.max.ms", "20"}, {"socket.nagle.disable", "true"}, {"check.crcs", "false"}, {NULL, NULL}});
+    rd_kafka_poll_set_consumer(made);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
+    for (int i = 0; i < partitions; i++) rd_kafka_topic_partition_list_add(list, topic, i)->offset = RD_KAFKA_OFFSET_BEGINNING;
+    rd_kafka_assign(made, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    return made;
+}
+
 // Kafka's default partitioner (Java): murmur2 of the key.
 static inline int partition_of(const char *key, int count) {
     int length = strlen(key);

@@ -144,16 +144,10 @@ int main(int count, char **words) {
         else fail("unknown argument; see the top of fanout.c");
     }
     if (!brokers || !events || !deliveries || wanted < 1 || each < 0 || each > MOST_ENDPOINTS) fail("arguments are missing; see the top of fanout.c");
-    rd_kafka_t *consumer = client(RD_KAFKA_CONSUMER, brokers, 0, (const char *[][2]){
-        {"group.id", "reference"}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "earliest"}, {"queued.min.messages", "100000"},
-        {"fetch.wait.max.ms", "20"}, {"socket.nagle.disable", "true"}, {"check.crcs", "false"}, {NULL, NULL}});
+    rd_kafka_t *consumer = reader(brokers, events, partitions);
     producer = client(RD_KAFKA_PRODUCER, brokers, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR, (const char *[][2]){
         {"enable.idempotence", "true"}, {"linger.ms", "0.3"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "10000"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
     rd_kafka_queue_t *written = rd_kafka_queue_get_main(producer), *queue = rd_kafka_queue_get_consumer(consumer);
-    rd_kafka_poll_set_consumer(consumer);
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
-    for (int i = 0; i < partitions; i++) rd_kafka_topic_partition_list_add(list, events, i)->offset = RD_KAFKA_OFFSET_BEGINNING;
-    rd_kafka_assign(consumer, list);
 
     static rd_kafka_message_t *batch[256];
     double started = 0, cpu = 0;

@@ -7,8 +7,6 @@
 // Prints {"p50_ms": ..., "p99_ms": ..., "p999_ms": ...}. The topics are empty and have that many partitions.
 #include "common.h"
 #include <pthread.h>
-#include <string.h>
-#include <unistd.h>
 
 #define WARMING_SECONDS 5
 
@@ -17,16 +15,6 @@ static long rate, seconds, partitions = 24, bytes = 1024;
 
 static rd_kafka_t *producer(const char *linger_ms) {
     return client(RD_KAFKA_PRODUCER, brokers, 0, (const char *[][2]){{"enable.idempotence", "true"}, {"linger.ms", linger_ms}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
-}
-
-static rd_kafka_t *consumer(const char *topic) {
-    rd_kafka_t *made = client(RD_KAFKA_CONSUMER, brokers, 0, (const char *[][2]){{"group.id", "hops"}, {"enable.auto.commit", "false"}, {"fetch.wait.max.ms", "20"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
-    rd_kafka_poll_set_consumer(made);
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
-    for (int i = 0; i < partitions; i++) rd_kafka_topic_partition_list_add(list, topic, i)->offset = RD_KAFKA_OFFSET_BEGINNING;
-    rd_kafka_assign(made, list);
-    rd_kafka_topic_partition_list_destroy(list);
-    return made;
 }
 
 // Like the worker's publishers: to any partition for events, to the endpoint's for deliveries.
@@ -72,7 +60,7 @@ static void *publish(void *_) {
 
 static void *forward(void *_) {
     (void)_;
-    rd_kafka_t *from = consumer(first), *to = producer("0");
+    rd_kafka_t *from = reader(brokers, first, partitions), *to = producer("0");
     for (long n = 0; n < rate * seconds; n++) {
         rd_kafka_message_t *m = next(from);
         produce(to, second, n % partitions, m->payload, m->len);
@@ -102,7 +90,7 @@ int main(int count, char **words) {
     }
     if (!brokers || !first || !second || rate < 1 || seconds <= WARMING_SECONDS || bytes < 8 || partitions < 1) fail("arguments are missing; see the top of hops.c");
     pthread_t threads[2];
-    rd_kafka_t *from = consumer(second);
+    rd_kafka_t *from = reader(brokers, second, partitions);
     pthread_create(&threads[0], NULL, forward, NULL);
     pthread_create(&threads[1], NULL, publish, NULL);
     long all = rate * seconds, taken = 0;

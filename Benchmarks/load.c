@@ -8,7 +8,6 @@
 //        as fast as the brokers take them; with --rate an open loop: each at its time, whatever comes back. Prints the Unix time, in
 //        seconds, that the first one was due at.
 #include "common.h"
-#include <string.h>
 
 static void on_report(rd_kafka_t *k, const rd_kafka_message_t *m, void *me) {
     (void)k, (void)me;

@@ -17,12 +17,10 @@
 #include <openssl/sha.h>
 #include <openssl/ssl.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 static const char *brokers, *topic, *attempts_topic, *ca, *fresh;
 static int partitions = 24, port, ports[1000], port_count, connection_count = 64, use_curl, body_bytes = 1024;
@@ -189,16 +187,10 @@ static void finished(int number) {
 }
 
 static void worker(void) {
-    rd_kafka_t *consumer = client(RD_KAFKA_CONSUMER, brokers, 0, (const char *[][2]){
-        {"group.id", "reference"}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "earliest"}, {"queued.min.messages", "100000"},
-        {"fetch.wait.max.ms", "20"}, {"socket.nagle.disable", "true"}, {"check.crcs", "false"}, {NULL, NULL}});
+    rd_kafka_t *consumer = reader(brokers, topic, partitions);
     producer = client(RD_KAFKA_PRODUCER, brokers, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR, (const char *[][2]){
         {"enable.idempotence", "true"}, {"linger.ms", "100"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "1000000"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
     rd_kafka_queue_t *reports = rd_kafka_queue_get_main(producer), *queue = rd_kafka_queue_get_consumer(consumer);
-    rd_kafka_poll_set_consumer(consumer);
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
-    for (int i = 0; i < partitions; i++) rd_kafka_topic_partition_list_add(list, topic, i)->offset = RD_KAFKA_OFFSET_BEGINNING;
-    rd_kafka_assign(consumer, list);
     int wake = eventfd(0, EFD_NONBLOCK), report_wake = eventfd(0, EFD_NONBLOCK);
     uint64_t one = 1;
     rd_kafka_queue_io_event_enable(queue, wake, &one, sizeof one);
