@@ -84,11 +84,15 @@ class Kafka:
         environment = {"KAFKA_HEAP_OPTS": "-Xms2g -Xmx2g -XX:+AlwaysPreTouch", "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseZGC", **os.environ}
         if self.quick:
             environment["JAVA_TOOL_OPTIONS"] = environment.get("JAVA_TOOL_OPTIONS", "") + " -XX:TieredStopAtLevel=1"
-        done = subprocess.run(["scripts/kafka", "start", "--port", "29592", "--dir", self.directory], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
-        if done.returncode:
+        try:
+            done = subprocess.run(["scripts/kafka", "start", "--port", "29592", "--dir", self.directory], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+            if done.returncode:
+                raise SystemExit(f"bench: no Kafka: {done.stderr[-2000:]}")
+            return done.stdout.strip()
+        except BaseException:
+            # Interrupted, too: its brokers and logs would stay.
             self.wipe()
-            raise SystemExit(f"bench: no Kafka: {done.stderr[-2000:]}")
-        return done.stdout.strip()
+            raise
 
     def __exit__(self, *_):
         if not self.given and not self.isEmbedded:
@@ -111,6 +115,8 @@ class Stopping:
 class Receiver(Stopping):
     """What they have in common: a log of what came."""
     log, position = None, 0
+    # Seconds that its times are cut by, in the mean.
+    cut = 0
 
     def received(self):
         """(seconds, webhook-id) of what came since the last call."""
@@ -119,12 +125,14 @@ class Receiver(Stopping):
             text = file.read()
         end = text.rfind("\n") + 1
         self.position += end
-        return [(float(time_), id_) for time_, id_ in (line.split(" ") for line in text[:end].splitlines())]
+        return [(float(time_) + self.cut, id_) for time_, id_ in (line.split(" ")[:2] for line in text[:end].splitlines())]
 
 
 class Nginx(Receiver):
     """Answers 200 at once. `ports`: how many; `tls`: with a certificate for 127.0.0.1 of an authority of its own; `answer`, `more`: of its configuration; `processes`: more
     where one may not have as many descriptors as are needed."""
+    # Its clock shows milliseconds.
+    cut = 0.0005
 
     def __init__(self, directory, ports=1, tls=None, log=False, keep=True, answer="return 200", more="", processes=1):
         self.directory = directory
@@ -140,7 +148,7 @@ class Nginx(Receiver):
         self.configuration = (f"""daemon off; worker_processes {processes}; worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}; pid {directory}/pid; error_log {directory}/error.log;
 events {{ worker_connections 40000; }}
 http {{
-  log_format received '$msec $http_webhook_id'; access_log @log@; {temporary}
+  log_format received '$msec $http_webhook_id $ssl_session_reused'; access_log @log@; {temporary}
   keepalive_requests 1000000000; keepalive_timeout {3600 if keep else 0}; client_max_body_size 10m; client_body_buffer_size 128k; {secure}
   server {{ {listens} location / {{ {answer}; }} {more} }}
 }}
@@ -171,6 +179,12 @@ http {{
                 return
             time.sleep(0.05)
         raise SystemExit("bench: nginx doesn't take its configuration again")
+
+    def resumed(self):
+        """The share of the logged requests whose connection resumed a session."""
+        with open(self.log) as file:
+            marks = [line.split()[-1] for line in file]
+        return marks.count("r") / len(marks)
 
     def certificates(self):
         def openssl(*words):
@@ -314,6 +328,17 @@ class World:
         return figures_of([program("fanout"), "--brokers", self.brokers, "--events", self.prefix + "events", "--deliveries", self.prefix + "dlq", "--count", count, "--each", each],
                           "the reference of fan-out")
 
+    def both_references(self, count, ports):
+        """CPU in microseconds of both in C at the same time, in two processes: fan-out and the delivery of what it writes."""
+        sender = subprocess.Popen([program("reference"), *map(str, self.reference_words(count, ports, ()))], stdout=subprocess.PIPE, text=True)
+        try:
+            time.sleep(1)
+            fan_out = figures_of([program("fanout"), "--brokers", self.brokers, "--events", self.prefix + "events", "--deliveries", self.prefix + "deliveries", "--count", count], "the reference of fan-out")
+            return fan_out["cpu_us"] + json.loads(sender.communicate(timeout=LONGEST_SECONDS)[0])["cpu_us"]
+        finally:
+            sender.kill()
+            sender.wait()
+
     def java_peer(self, classes, count, port):
         flags = ["-XX:+UseParallelGC", "-Xms512m", "-Xmx512m", "-cp", ":".join([classes, *kafka_jars()])]
         return figures_of(["java", *flags, "Peer", self.brokers, self.prefix + "deliveries", self.prefix + "attempts", PARTITIONS, count, port, 64], "the worker in Java")
@@ -436,7 +461,13 @@ class Worker(Stopping):
 
 def end_in_order():
     """When it is told to end: what lies in memory, and brokers, would stay."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    def end(*_):
+        # Once: cleaning up isn't interrupted.
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        sys.exit(1)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, end)
 
 
 def raise_descriptor_limit():

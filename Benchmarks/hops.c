@@ -60,7 +60,7 @@ static void *publish(void *_) {
 
 static void *forward(void *_) {
     (void)_;
-    rd_kafka_t *from = reader(brokers, first, partitions), *to = producer("0");
+    rd_kafka_t *from = reader(brokers, first, partitions), *to = producer("0.3");
     for (long n = 0; n < rate * seconds; n++) {
         rd_kafka_message_t *m = next(from);
         produce(to, second, n % partitions, m->payload, m->len);

@@ -118,13 +118,19 @@ class Neighbours:
             time.sleep(0.1)
         return found
 
+    def end_worker(self):
+        self.worker.terminate()
+        try:
+            self.worker.wait(40)
+        except subprocess.TimeoutExpired:
+            raise SystemExit("bench: a worker doesn't end on SIGTERM")
+
     def each_healthy_once(self):
         lines, healthy = self.events(ENDPOINTS)
         self.start_worker()
         self.publisher().communicate(b"".join(line for line, id_ in zip(lines, healthy) if id_))
         self.wait([id_ for id_ in healthy if id_], 120)
-        self.worker.terminate()
-        self.worker.wait()
+        self.end_worker()
 
     def backlog(self, count):
         lines, healthy = self.events(count)
@@ -168,8 +174,7 @@ class Neighbours:
             self.start_worker()
             self.ready()
             figures = self.latency(self.options.rate, max(5, self.options.seconds // 2), "onset_")
-            self.worker.terminate()
-            self.worker.wait()
+            self.end_worker()
             figures.update(self.backlog(self.options.events))
             # The breakers of the sick ones are open by now, and their first timeouts over, as in an outage's second minute.
             time.sleep(self.options.settle)

@@ -10,9 +10,9 @@
 #include <sys/socket.h>
 
 // How many bytes of the request's body are missing, by descriptor; -1: its head isn't complete.
-static struct { long missing; char head[2048]; int size; } *state;
+static struct { long missing; char head[2048]; int size; unsigned generation; } *state;
 // The delay is the same for all: what is due first came first.
-static struct { double at; int fd; } *queue;
+static struct { double at; int fd; unsigned generation; } *queue;
 static long first, last, room = 1 << 20;
 
 int main(int count, char **words) {
@@ -48,7 +48,12 @@ int main(int count, char **words) {
                 continue;
             }
             long n = recv(fd, buffer, sizeof buffer, 0);
-            if (n <= 0) { close(fd); continue; }
+            if (n <= 0) {
+                // The next one of that number isn't meant by what still waits.
+                state[fd].generation++;
+                close(fd);
+                continue;
+            }
             if (state[fd].missing < 0) {
                 long part = n < (long)sizeof state[fd].head - 1 - state[fd].size ? n : (long)sizeof state[fd].head - 1 - state[fd].size;
                 memcpy(state[fd].head + state[fd].size, buffer, part);
@@ -65,11 +70,14 @@ int main(int count, char **words) {
             state[fd].missing = -1;
             state[fd].size = 0;
             char *id = log ? strcasestr(state[fd].head, "webhook-id:") : NULL;
-            if (id) fprintf(log, "%.3f %.*s\n", unix_seconds(), (int)strcspn(id + 12, "\r"), id + 12), fflush(log);
+            if (id) fprintf(log, "%.6f %.*s\n", unix_seconds(), (int)strcspn(id + 12, "\r"), id + 12), fflush(log);
             queue[last % room].at = now_seconds() + delay / 1e3;
+            queue[last % room].generation = state[fd].generation;
             queue[last++ % room].fd = fd;
         }
-        for (double t = now_seconds(); first != last && queue[first % room].at <= t; first++)
-            if (send(queue[first % room].fd, answer, sizeof answer - 1, MSG_NOSIGNAL) < 0) continue;
+        for (double t = now_seconds(); first != last && queue[first % room].at <= t; first++) {
+            int fd = queue[first % room].fd;
+            if (queue[first % room].generation == state[fd].generation && send(fd, answer, sizeof answer - 1, MSG_NOSIGNAL) < 0) continue;
+        }
     }
 }

@@ -229,7 +229,8 @@ static void worker(void) {
             if (rd_kafka_event_type(e) == RD_KAFKA_EVENT_DR) acknowledged += rd_kafka_event_message_count(e);
         while (idle_count) {
             if (at == have) {
-                have = rd_kafka_consume_batch_queue(queue, 0, batch, 1000);
+                // No more than can be sent now: what waits here has left the caches by then.
+                have = rd_kafka_consume_batch_queue(queue, 0, batch, idle_count < 1000 ? idle_count : 1000);
                 at = 0;
                 if (have <= 0) { have = 0; break; }
             }

@@ -22,17 +22,27 @@ def medians(runs):
     return {figure: statistics.median(run[figure] for run in runs) for figure in runs[0]} if runs else None
 
 
-def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, scheme="http", has_reference=True, reference_words=(), rounds=None):
+def in_turns(number, *runs):
+    """Their results in this order; every other time they run in the opposite one, as whoever comes second finds the broker warmer."""
+    order = range(len(runs)) if number % 2 == 0 else reversed(range(len(runs)))
+    found = {which: runs[which]() for which in order}
+    return tuple(found[which] for which in range(len(runs)))
+
+
+def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, scheme="http", has_reference=True, reference_words=(), rounds=None, first=0):
     """Deliveries that lie ready, sent by the reference and by one lane, each of them all; in turns, and of each figure the median: one run
-    on a shared machine is a quarter off either way."""
+    on a shared machine is a quarter off either way. `first`: the number of the first round."""
     ours, theirs = [], []
-    for _ in range(rounds or bench.rounds):
+    for number in range(first, first + (rounds or bench.rounds)):
         world = bench.world(name)
         world.endpoints(endpoints, receiver, scheme=scheme)
         world.load("deliveries", count, "--partitions", PARTITIONS, "--endpoints", endpoints, "--bytes", bytes_)
+        runs = [lambda: world.measure(count, *ONE_LANE, *words)]
         if has_reference:
-            theirs.append(world.reference(count, receiver.ports[:endpoints], *reference_words))
-        ours.append(world.measure(count, *ONE_LANE, *words))
+            runs.append(lambda: world.reference(count, receiver.ports[:endpoints], *reference_words))
+        mine, *other = in_turns(number, *runs)
+        ours.append(mine)
+        theirs.extend(other)
     return medians(ours), medians(theirs)
 
 
@@ -67,18 +77,21 @@ def c(bench):
 
 
 def d(bench):
-    """Receivers that take 50 ms, with room for 10,000 requests in flight (a thousand are), beside 64 to one that answers at once, and what the
+    """Receivers that take 50 ms, with room for 10,000 requests in flight (as many are as there come in 50 ms), beside 64 to one that answers at once, and what the
     same costs the reference; and the memory with 10,000 in flight, plain and over TLS."""
     rounds, many, connections = [], ("--max-in-flight", "10000"), ("--connections", 1_500)
     with Nginx(os.path.join(bench.directory, "d")) as fast, SlowReceiver(50) as slow:
-        for _ in range(bench.few):
-            rounds.append((*deliveries(bench, "dfast", 1, fast, bench.count(200_000), FEW, rounds=1),
-                           *deliveries(bench, "d", 240, slow, bench.count(400_000), many, reference_words=connections, rounds=1)))
+        for number in range(bench.few):
+            at_once_, later = in_turns(
+                number, lambda: deliveries(bench, "dfast", 1, fast, bench.count(200_000), FEW, rounds=1, first=number),
+                lambda: deliveries(bench, "d", 240, slow, bench.count(400_000), many, reference_words=connections, rounds=1, first=number))
+            rounds.append((*at_once_, *later))
     plain, plain_reference, ours, theirs = (medians(list(runs)) for runs in zip(*rounds))
     with SlowReceiver(50, log=os.path.join(bench.directory, "d.log")) as slow:
         loop = latency(bench, "dloop", 240, slow, many, reference_words=connections)
     yield "50 ms receivers", {"cpu_us": (ours["cpu_us"], plain["cpu_us"], ("<=", 1.5)), "per_second": (ours["per_second"], None, None), "rss_mb": (ours["rss_mb"], None, ("<=", 150)), **latencies(*loop)}
     yield "the same of the C reference", {"cpu_us": (theirs["cpu_us"], plain_reference["cpu_us"], None), "per_second": (theirs["per_second"], None, None)}
+    yield "the 64 beside it, as in (a)", figures(plain, plain_reference, 1.5, 0.6)
     with SlowReceiver(10_000) as receiver:
         yield "10,000 in flight at once", {"rss_mb": (*at_once(bench, "dplain", receiver), ("<=", 150), "absolute")}
     # A thousand handshakes a second: the first ones have to wait for the last ones.
@@ -88,11 +101,11 @@ def d(bench):
 
 
 def at_once(bench, name, receiver, words=(), scheme="http", reference_words=()):
-    """MB with 10,000 requests in flight at the same moment: four to each of 2,500 endpoints, and 2,000 more deliveries that wait; and those of
+    """MB with 10,000 requests in flight at the same moment: four to each of 2,500 endpoints, and a backlog that waits; and those of
     the reference with as many."""
     world = bench.world(name)
     world.endpoints(2_500, receiver, scheme=scheme, settings=", timeoutsMs: {total: 60000}")
-    world.load("deliveries", 12_000, "--partitions", PARTITIONS, "--endpoints", 2_500)
+    world.load("deliveries", 100_000, "--partitions", PARTITIONS, "--endpoints", 2_500)
     with world.worker(*ONE_LANE, "--max-in-flight", "10000", *words) as worker:
         ours = worker.most_in_flight(9_900)
     return ours, world.reference(10_000, receiver.ports, "--connections", 10_000, *reference_words)["rss_mb"]
@@ -113,13 +126,13 @@ def f(bench):
     """Fan-out of each event to ten endpoints, without delivery, beside the same in C; CPU per delivery written. With delivery, until the last of an
     event's ten is received."""
     with Nginx(os.path.join(bench.directory, "f")) as receiver:
-        rounds, count = [], bench.count(30_000)
-        for _ in range(bench.rounds):
+        rounds, count = [], bench.count(60_000)
+        for number in range(bench.rounds):
             world = bench.world("f")
             world.endpoints(10, receiver, types="kind0.made")
             world.load("events", count, "--types", 1)
-            theirs = world.fan_out_reference(count * 10, each=10)
-            rounds.append((world.measure(count * 10, *FAN_OUT, name="martlet_fanout_deliveries_total"), theirs))
+            rounds.append(in_turns(
+                number, lambda: world.measure(count * 10, *FAN_OUT, name="martlet_fanout_deliveries_total"), lambda: world.fan_out_reference(count * 10, each=10)))
         ours, theirs = (medians(list(runs)) for runs in zip(*rounds))
         loop = latency_of_events(bench, "floop", receiver, 10, "kind0.made", 1, 50, each=10)
         yield "1 event to 10 endpoints", {**figures(ours, theirs), **latencies(*loop)}
@@ -132,8 +145,8 @@ def g(bench):
         count, worlds = bench.count(200_000), [(bench.world("g100"), 100, []), (bench.world("g"), 100_000, [])]
         for world, endpoints, _ in worlds:
             world.endpoints(endpoints, receiver)
-        for _ in range(bench.rounds):
-            for world, _, runs in worlds:
+        for number in range(bench.rounds):
+            for world, _, runs in worlds if number % 2 == 0 else reversed(worlds):
                 world.load("deliveries", count, "--partitions", PARTITIONS, "--endpoints", 100)
                 runs.append(world.measure(count, *ONE_LANE, *FEW))
         few, many = (medians(runs) for _, _, runs in worlds)
@@ -145,9 +158,9 @@ def g(bench):
         yield "100 of 100,000 endpoints", {
             "cpu_us": (many["cpu_us"], few["cpu_us"], ("<=", 1.05)), "more_rss_mb": (many["rss_mb"] - few["rss_mb"], None, ("<=", 150)), **latencies(loops[1], loops[0])}
         starts = []
-        for _ in range(bench.rounds):
+        for number in range(bench.rounds):
             with worlds[1][0].worker(*ONE_LANE) as worker:
-                starts.append((worker.ready(), worlds[1][0].read_endpoints()))
+                starts.append(in_turns(number, worker.ready, worlds[1][0].read_endpoints))
         ready, read = (statistics.median(runs) for runs in zip(*starts))
         yield "start-up with 100,000 endpoints (j)", {"seconds": (ready, read, ("<=", 3), "absolute")}
 
@@ -170,11 +183,13 @@ def h(bench):
             first += count
             rates = {500: (None, None), max(200, int(capacity["per_second"] / 5)): (("<=", 4), ("<=", 10))}
             loops = {rate: [] for rate in rates}
-            for _ in range(bench.few):
+            for number in range(bench.few):
                 for rate, runs in loops.items():
-                    took, cpu = events_loop(world, worker, receiver, rate, first, OPEN_LOOP_SECONDS)
+                    def loop():
+                        took, cpu = events_loop(world, worker, receiver, rate, first, OPEN_LOOP_SECONDS)
+                        return {**percentiles(took), "cpu_us": cpu}
                     # The worker has nothing to do meanwhile.
-                    runs.append(({**percentiles(took), "cpu_us": cpu}, bench.world("hops").hops(rate, OPEN_LOOP_SECONDS + 5)))
+                    runs.append(in_turns(number, loop, lambda: bench.world("hops").hops(rate, OPEN_LOOP_SECONDS + 5)))
                     first += rate * OPEN_LOOP_SECONDS
         for rate, (p50, p99) in rates.items():
             ours, floor = (medians(list(runs)) for runs in zip(*loops[rate]))
@@ -200,7 +215,7 @@ def i(bench):
             count = bench.count(100_000)
             world.load("deliveries", count, "--partitions", PARTITIONS, "--endpoints", 24)
             return world.measure(int(count * 22.8 / 24), *ONE_LANE, *FEW)
-        rounds = [(run(False), run(True)) for _ in range(bench.rounds)]
+        rounds = [in_turns(number, lambda: run(False), lambda: run(True)) for number in range(bench.rounds)]
         without, beside = (medians(list(runs)) for runs in zip(*rounds))
         receiver.log_from_now()
 
@@ -219,42 +234,58 @@ def i(bench):
 def k(bench):
     """Fan-out alone, delivery alone, and both roles in one process, of the same events; each role beside the same in C, both beside C's delivery."""
     with Nginx(os.path.join(bench.directory, "k")) as receiver:
-        count = bench.count(100_000)
+        count = bench.count(150_000)
 
         def world_of_events(name):
             world = bench.world(name)
             world.endpoints(24, receiver, types="kind%d.made")
             return world, lambda: world.load("events", count, "--types", 24)
 
-        rounds = []
-        for _ in range(bench.rounds):
+        def fanned_out():
             world, load = world_of_events("k")
             load()
-            fan_out, alone = world.fan_out_reference(count), world.measure(count, *FAN_OUT, name="martlet_fanout_deliveries_total")
-            theirs, second = world.reference(count, receiver.ports), world.measure(count, *ONE_LANE, *FEW)
+            return in_turns(number, lambda: world.measure(count, *FAN_OUT, name="martlet_fanout_deliveries_total"), lambda: world.fan_out_reference(count)) + in_turns(
+                number, lambda: world.measure(count, *ONE_LANE, *FEW), lambda: world.reference(count, receiver.ports))
+
+        def together():
             world, load = world_of_events("kboth")
             with world.worker("--lanes", "1", *FEW) as worker:
                 worker.ready()
                 # Both roles' work from the first event on: fan-out would be through before many deliveries are.
-                rounds.append((alone, fan_out, second, theirs, worker.whole(count, load)))
-        alone, fan_out, second, theirs, both = (medians(list(runs)) for runs in zip(*rounds))
+                return worker.whole(count, load)
+
+        def together_in_c():
+            world, load = world_of_events("kc")
+            load()
+            return world.both_references(count, receiver.ports)
+
+        rounds = []
+        for number in range(bench.rounds):
+            apart, both, both_in_c = in_turns(number, fanned_out, together, together_in_c)
+            rounds.append((*apart, both, {"cpu_us": both_in_c}))
+        alone, fan_out, second, theirs, both, both_in_c = (medians(list(runs)) for runs in zip(*rounds))
         loop = latency_of_events(bench, "kloop", receiver, 24, "kind%d.made", 24, 500)
         yield "fan-out alone", figures(alone, fan_out)
         yield "delivery alone", figures(second, theirs)
         yield "both roles in one process", {"cpu_us": (both["cpu_us"], theirs["cpu_us"], ("<=", 2.3)), "rss_mb": (both["rss_mb"], None, None), **latencies(*loop)}
+        yield "the same, beside both in C", {"cpu_us": (both["cpu_us"], both_in_c["cpu_us"], None)}
 
 
 def l(bench):
     """A fresh TLS connection for each delivery, resumed and in full: so many a second a whole core could make. The reference makes one after
     another in C, with a request each, and does nothing else."""
     for kind, target in (("resumed", 2_000), ("full", 1_000)):
-        with Nginx(os.path.join(bench.directory, "l-" + kind), tls=kind, keep=False) as receiver:
+        with Nginx(os.path.join(bench.directory, "l-" + kind), tls=kind, keep=False, log=True) as receiver:
             rounds, count, words = [], bench.count(10_000), (*FEW, "--ca-file", receiver.authority)
-            for _ in range(bench.rounds):
-                run, _ = deliveries(bench, "l", 1, receiver, count, words, scheme="https", has_reference=False, rounds=1)
-                rounds.append((run["cpu_us"], reference("--fresh", kind, "--count", count, "--port", receiver.ports[0], "--ca", receiver.authority)["cpu_us"]))
+            for number in range(bench.rounds):
+                rounds.append(in_turns(
+                    number, lambda: deliveries(bench, "l", 1, receiver, count, words, scheme="https", has_reference=False, rounds=1)[0]["cpu_us"],
+                    lambda: reference("--fresh", kind, "--count", count, "--port", receiver.ports[0], "--ca", receiver.authority)["cpu_us"]))
             ours, theirs = (statistics.median(runs) for runs in zip(*rounds))
-            receiver.log_from_now()
+            # The reference's first ones and the worker's, 64 at a time, have nothing to resume yet.
+            share = receiver.resumed()
+            if share < 0.95 if kind == "resumed" else share > 0:
+                raise SystemExit(f"bench: l, {kind}: {share:.0%} of the connections resumed a session")
             world = bench.world("lloop")
             world.endpoints(1, receiver, scheme="https")
             with world.worker(*ONE_LANE, *words) as worker:
@@ -267,10 +298,11 @@ def m(bench):
     with Nginx(os.path.join(bench.directory, "m")) as receiver:
         rounds, count, over_libcurl = [], bench.count(100_000), (*FEW, "--transport", "curl")
         beside_java = list(java(bench, receiver))
-        for _ in range(bench.rounds):
-            over_curl, _ = deliveries(bench, "m", 1, receiver, count, over_libcurl, has_reference=False, rounds=1)
-            bare = reference("--curl", "--count", count, "--port", receiver.ports[0])
-            rounds.append((over_curl, bare, *deliveries(bench, "mdirect", 1, receiver, count, FEW, reference_words=("--curl",), rounds=1)))
+        for number in range(bench.rounds):
+            pair = in_turns(
+                number, lambda: deliveries(bench, "m", 1, receiver, count, over_libcurl, has_reference=False, rounds=1)[0],
+                lambda: reference("--curl", "--count", count, "--port", receiver.ports[0]))
+            rounds.append((*pair, *deliveries(bench, "mdirect", 1, receiver, count, FEW, reference_words=("--curl",), rounds=1, first=number)))
         over_curl, bare, direct, by_hand = (medians(list(runs)) for runs in zip(*rounds))
         receiver.log_from_now()
         loop, loop_by_hand = latency(bench, "mloop", 1, receiver, over_libcurl, reference_words=("--curl",))
@@ -288,11 +320,11 @@ def java(bench, receiver):
     classes, rounds, count = os.path.join(bench.directory, "java"), [], bench.count(400_000)
     subprocess.run(["scripts/setup", "openjdk-17-jdk-headless"], check=True)
     subprocess.run(["javac", "-Xlint:all", "-Werror", "-cp", ":".join(kafka_jars()), "-d", classes, "Benchmarks/Peer.java"], check=True)
-    for _ in range(bench.rounds):
+    for number in range(bench.rounds):
         world = bench.world("mjava")
         world.endpoints(1, receiver)
         world.load("deliveries", count, "--partitions", PARTITIONS, "--endpoints", 1)
-        rounds.append((world.java_peer(classes, count, receiver.ports[0]), world.measure(count, *ONE_LANE, *FEW)))
+        rounds.append(in_turns(number, lambda: world.java_peer(classes, count, receiver.ports[0]), lambda: world.measure(count, *ONE_LANE, *FEW)))
     theirs, ours = (medians(list(runs)) for runs in zip(*rounds))
     yield "as in (a), beside Java over NIO", figures(ours, theirs, 1)
 

@@ -148,4 +148,7 @@ public enum Murmur2 {
     public static func partition(of key: String, count: Int) -> Int32 {
         Int32(hash(key.utf8, count: key.utf8.count) & 0x7fff_ffff) % Int32(count)
     }
+    public static func partition(of key: Span<UInt8>, count: Int) -> Int32 {
+        key.withUnsafeBufferPointer { Int32(hash($0, count: $0.count) & 0x7fff_ffff) % Int32(count) }
+    }
 }

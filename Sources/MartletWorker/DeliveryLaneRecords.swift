@@ -49,7 +49,7 @@ extension DeliveryLane {
     }
 
     private func facts(_ headers: DeliveryHeaders, _ message: KafkaMessage, _ stream: StreamID) -> DeliveryFacts {
-        let home = Murmur2.partition(of: headers.endpointID, count: configuration.partitions)
+        let home = headers.withEndpointID { Murmur2.partition(of: $0, count: configuration.partitions) }
         return DeliveryFacts(
             endpointID: headers.endpointID, attempts: headers.attempt, dueMilliseconds: headers.dueMilliseconds,
             ageFromMilliseconds: headers.ageFromMilliseconds, registryOffset: headers.registryOffset, bytes: message.bytes.count,

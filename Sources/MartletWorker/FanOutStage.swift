@@ -250,7 +250,6 @@ final class FanOutStage {
         let queued: Producer.Queued
         if let delivery = event.delivery(index) {
             queued = produce(delivery, item.partition, token)
-            if queued == .queued { metrics.deliveries.add() }
         } else if let letter = event.letter {
             queued = producer.produce(outgoing(letter), token: token)
         } else {
@@ -297,6 +296,7 @@ final class FanOutStage {
             return
         }
         progress.acknowledged(token, index: index)
+        if report.at.topic == deliveriesTopic { metrics.deliveries.add() }
         event.unacknowledged -= 1
         if event.unacknowledged == 0 {
             keptBytes -= event.bytes

@@ -82,8 +82,10 @@ public struct FanOut: Sendable, ~Copyable {
         var headers = template
         headers.texts.reserve(bytes: 512)
         headers.endpointID = endpointID
-        headers.texts.set(.deliveryID) {
-            Identifiers.appendDelivery(messageID: messageID.span, endpointID: endpointID.utf8.span, to: &$0)
+        // Not `utf8.span`: of a short string it dangled once it was passed on (Swift 6.3, optimised).
+        var endpointID = endpointID
+        endpointID.withUTF8 { id in
+            headers.texts.set(.deliveryID) { Identifiers.appendDelivery(messageID: messageID.span, endpointID: id.span, to: &$0) }
         }
         headers.contentType = body.contentType
         return Delivery(headers: headers, body: body.bytes)
