@@ -7,8 +7,8 @@ from harness import Nginx, Worker
 # Reading, deciding, sending, receiving, writing: the functions of a lane's turn, by the ends of their names. None of them calls another.
 COUNTED = ("*GroupMemberC4read5limit*F", "*DeliveryLaneC7executeyyF", "*DirectTransportC5flushyyF", "*DirectTransportC6handle*F",
            "*DirectTransportC5drain*F", "*ProducerC12drainReports*F")
-# Of 2026-11; a tenth more is taken for a regression. Without libcrypto: valgrind's processor hashes without the instructions for it.
-KNOWN = {"instructions": 58_000, "allocations": 37}
+# Of 2026-11; a tenth more is taken for a regression, a third less for a function that isn't found by its name any more. Without libcrypto: valgrind's processor hashes without the instructions for it.
+KNOWN = {"instructions": 56_000, "allocations": 37}
 
 
 def count(path):
@@ -66,4 +66,4 @@ def instructions(options, directory):
     figures = {"instructions": outside / deliveries, "instructions_of_libcrypto": inside / deliveries, "allocations": allocations / deliveries}
     for name, value in figures.items():
         print(f"{name:28}{value:10.1f} a delivery" + (f", known {KNOWN[name]}" if name in KNOWN else ""))
-    return {**figures, "broken": [name for name, known in KNOWN.items() if figures[name] > known * 1.1]}
+    return {**figures, "broken": [name for name, known in KNOWN.items() if not known * 0.67 <= figures[name] <= known * 1.1]}
