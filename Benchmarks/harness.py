@@ -334,7 +334,10 @@ class World:
         try:
             time.sleep(1)
             fan_out = figures_of([program("fanout"), "--brokers", self.brokers, "--events", self.prefix + "events", "--deliveries", self.prefix + "deliveries", "--count", count], "the reference of fan-out")
-            return fan_out["cpu_us"] + json.loads(sender.communicate(timeout=LONGEST_SECONDS)[0])["cpu_us"]
+            sent = sender.communicate(timeout=LONGEST_SECONDS)[0]
+            if sender.returncode:
+                raise SystemExit("bench: the reference failed")
+            return fan_out["cpu_us"] + json.loads(sent)["cpu_us"]
         finally:
             sender.kill()
             sender.wait()
@@ -461,12 +464,15 @@ class Worker(Stopping):
 
 def end_in_order():
     """When it is told to end: what lies in memory, and brokers, would stay."""
+    # Under nohup a hang-up is nothing.
+    meant = [number for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN]
+
     def end(*_):
         # Once: cleaning up isn't interrupted.
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for number in meant:
             signal.signal(number, signal.SIG_IGN)
         sys.exit(1)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in meant:
         signal.signal(number, end)
 
 

@@ -2,7 +2,7 @@
 // comes back, read and written again (idempotent, as it is), and read again; its latency counts from when it should have been published.
 //
 //   hops --brokers B --first TOPIC --second TOPIC --rate N --seconds N [--bytes N] [--partitions N] [--linger-ms N]
-//        The publisher waits so long (0) for a request to fill. The first five seconds aren't counted: clients ask for ids and leaders then.
+//        The publisher waits so long (0) for a request to fill, the copier 0.3 ms, as fan-out does. The first five seconds aren't counted: clients ask for ids and leaders then.
 //
 // Prints {"p50_ms": ..., "p99_ms": ..., "p999_ms": ...}. The topics are empty and have that many partitions.
 #include "common.h"
