@@ -155,10 +155,17 @@ http {{
 """)
         self.configure(log)
         self.process = subprocess.Popen(["nginx", "-c", os.path.join(directory, "nginx.conf"), "-p", directory], stderr=subprocess.DEVNULL)
+        try:
+            self.started()
+        except BaseException:
+            # Nobody else would.
+            self.stop()
+            raise
+
+    def started(self):
         for _ in range(100):
             try:
-                socket.create_connection(("127.0.0.1", self.ports[-1])).close()
-                return
+                return socket.create_connection(("127.0.0.1", self.ports[-1])).close()
             except OSError:
                 time.sleep(0.05)
         raise SystemExit("bench: nginx didn't start")
@@ -445,7 +452,7 @@ class Worker(Stopping):
             if done >= count:
                 if not first or not last or last[0] - first[0] < count * 0.3:
                     # Too short for that.
-                    first, last = first if first and first[0] < done else start, look
+                    first, last = first if first and done - first[0] >= count * 0.3 else start, look
                 return {"cpu_us": (last[1] - first[1]) / (last[0] - first[0]) * 1e6, "per_second": (last[0] - first[0]) / (last[2] - first[2]), "rss_mb": memory}
             if first is None and done >= count * 0.05:
                 first = look
