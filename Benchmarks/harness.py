@@ -265,6 +265,13 @@ class RunningReference(Stopping):
         # It reads an empty log from its start: what is published earlier is delivered, too, later.
         time.sleep(1)
 
+    def figures(self):
+        """When it has delivered as many as it was told to."""
+        code, text = self.process.wait(LONGEST_SECONDS), open(self.log).read()
+        if code:
+            raise SystemExit(f"bench: the reference failed: {text[-500:]}")
+        return json.loads(text)
+
     def check(self, end, what):
         if time.time() > end or self.process.poll() is not None:
             raise SystemExit(f"bench: the reference: {what}; its log: {open(self.log).read()[-500:]}")
@@ -330,24 +337,16 @@ class World:
     def running_reference(self, ports, *words):
         return RunningReference(self, self.reference_words(10**9, ports, words))
 
-    def fan_out_reference(self, count, each=0):
-        """To a topic that nothing reads here. `each`: endpoints of every event, 0 for the one of its type."""
-        return figures_of([program("fanout"), "--brokers", self.brokers, "--events", self.prefix + "events", "--deliveries", self.prefix + "dlq", "--count", count, "--each", each],
+    def fan_out_reference(self, count, each=0, to="dlq"):
+        """To a topic that nothing reads here, unless told otherwise. `each`: endpoints of every event, 0 for the one of its type."""
+        return figures_of([program("fanout"), "--brokers", self.brokers, "--events", self.prefix + "events", "--deliveries", self.prefix + to, "--count", count, "--each", each],
                           "the reference of fan-out")
 
     def both_references(self, count, ports):
         """CPU in microseconds of both in C at the same time, in two processes: fan-out and the delivery of what it writes."""
-        sender = subprocess.Popen([program("reference"), *map(str, self.reference_words(count, ports, ()))], stdout=subprocess.PIPE, text=True)
-        try:
-            time.sleep(1)
-            fan_out = figures_of([program("fanout"), "--brokers", self.brokers, "--events", self.prefix + "events", "--deliveries", self.prefix + "deliveries", "--count", count], "the reference of fan-out")
-            sent = sender.communicate(timeout=LONGEST_SECONDS)[0]
-            if sender.returncode:
-                raise SystemExit("bench: the reference failed")
-            return fan_out["cpu_us"] + json.loads(sent)["cpu_us"]
-        finally:
-            sender.kill()
-            sender.wait()
+        with RunningReference(self, self.reference_words(count, ports, ())) as sender:
+            sender.ready()
+            return self.fan_out_reference(count, to="deliveries")["cpu_us"] + sender.figures()["cpu_us"]
 
     def java_peer(self, classes, count, port):
         flags = ["-XX:+UseParallelGC", "-Xms512m", "-Xmx512m", "-cp", ":".join([classes, *kafka_jars()])]

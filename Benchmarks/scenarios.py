@@ -82,10 +82,10 @@ def d(bench):
     rounds, many, connections = [], ("--max-in-flight", "10000"), ("--connections", 1_500)
     with Nginx(os.path.join(bench.directory, "d")) as fast, SlowReceiver(50) as slow:
         for number in range(bench.few):
-            at_once_, later = in_turns(
+            plain, slowly = in_turns(
                 number, lambda: deliveries(bench, "dfast", 1, fast, bench.count(200_000), FEW, rounds=1, first=number),
                 lambda: deliveries(bench, "d", 240, slow, bench.count(400_000), many, reference_words=connections, rounds=1, first=number))
-            rounds.append((*at_once_, *later))
+            rounds.append((*plain, *slowly))
     plain, plain_reference, ours, theirs = (medians(list(runs)) for runs in zip(*rounds))
     with SlowReceiver(50, log=os.path.join(bench.directory, "d.log")) as slow:
         loop = latency(bench, "dloop", 240, slow, many, reference_words=connections)
