@@ -51,14 +51,17 @@ public final class EventLoop {
     /// Stops watching; a descriptor that is closed or unknown is no error.
     public func forget(_ fd: Int32) { _ = martlet_epoll_control(descriptor, 2, fd, 0, 0) }
 
-    /// Waits up to `milliseconds` (0: not at all) and calls `body` for each ready descriptor.
-    public func wait(milliseconds: Int, _ body: (Ready) -> Void) {
+    /// Waits up to `milliseconds` (0: not at all) and calls `body` for each ready descriptor. True when there may be more of them, which come first
+    /// next time.
+    @discardableResult
+    public func wait(milliseconds: Int, _ body: (Ready) -> Void) -> Bool {
         let count = epoll_wait(descriptor, events, Int32(Self.batchLimit), Int32(clamping: max(0, milliseconds)))
-        guard count > 0 else { return }
+        guard count > 0 else { return false }
         for index in 0..<count {
             let flags = martlet_epoll_events(events, index)
             body(Ready(token: martlet_epoll_token(events, index), interest: Interest(rawValue: flags)))
         }
+        return count == Self.batchLimit
     }
 }
 

@@ -76,6 +76,7 @@ final class DeliveryLane {
     /// The record of the attempt that is being written.
     var attemptRecord: [UInt8] = []
     var hasMoreToRead = false
+    private var responsesFirst = ResponsesFirst()
     var now = LaneTime(monotonic: 0, wall: 0)
 
     init(_ configuration: WorkerConfiguration, number: Int, inbox: Inbox<Message>, metrics: LaneMetrics) throws(KafkaError) {
@@ -159,7 +160,7 @@ final class DeliveryLane {
 
     private func turn(waitMilliseconds: Int) {
         ready.removeAll(keepingCapacity: true)
-        loop.wait(milliseconds: waitMilliseconds) { if $0.token >= Token.transport { ready.append($0) } }
+        let hasMoreResponses = loop.wait(milliseconds: waitMilliseconds) { if $0.token >= Token.transport { ready.append($0) } }
         localWall = SystemClock.wallMilliseconds()
         now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: localWall + clock.aheadMilliseconds)
         // Deadlines and the lease come before sockets: a worker that was suspended must not act on what has meanwhile been lost.
@@ -177,7 +178,7 @@ final class DeliveryLane {
         execute()
         // Reading may ask the brokers something, and what has been started must not wait for that.
         transport.flush()
-        hasMoreToRead = read()
+        hasMoreToRead = responsesFirst.mayRead(hasMoreResponses: hasMoreResponses) ? read() : true
         readAgain()
         execute()
         transport.flush()
