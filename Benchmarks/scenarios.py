@@ -113,7 +113,7 @@ def at_once(bench, name, receiver, words=(), scheme="http", reference_words=()):
 
 def e(bench):
     """1 % hanging and 1 % refusing among 1,000 endpoints: what the healthy ones notice of it. More of it: `scripts/bench neighbours`."""
-    options = argparse.Namespace(martlet=bench.martlet, brokers=bench.brokers, rounds=bench.few, events=bench.count(60_000), rate=500, seconds=30, settle=20)
+    options = argparse.Namespace(martlet=bench.martlet, brokers=bench.brokers, rounds=bench.rounds, events=bench.count(60_000), rate=500, seconds=30, settle=20)
     _, medians = alternating(options, os.path.join(bench.directory, "e"))
     healthy, beside = medians[False], medians[True]
     yield "healthy endpoints beside sick ones", {
