@@ -47,8 +47,9 @@ public final class GroupConsumer {
             ("max.poll.interval.ms", String(max(options.maxPollIntervalMilliseconds, options.sessionTimeoutMilliseconds))),
             ("fetch.wait.max.ms", String(settings.fetchWaitMilliseconds)), ("queued.min.messages", String(prefetch.messages)),
             ("queued.max.messages.kbytes", String(prefetch.kilobytes)),
-            // Compressed: an eighth becomes half as much again when it is a quarter of what it stands for, as JSON often is.
-            ("max.partition.fetch.bytes", String(min(1 << 20, options.prefetchKilobytes << 7))),
+            // Counts compressed bytes: half of the bound brought a multiple of it. But for the first one with something, a broker gives no part of a
+            // partition whose next batch is larger.
+            ("max.partition.fetch.bytes", String(min(1 << 20, max(262_144, options.prefetchKilobytes << 7)))),
             ("topic.metadata.refresh.interval.ms", "30000"),
         ]
         if let id = options.instanceID { own.append(("group.instance.id", id)) }

@@ -26,8 +26,6 @@ final class DeliveryLane {
         static let inbox: UInt64 = 3
         static let transport: UInt64 = 1 << 40
     }
-    static let turnReadLimit = 512
-    static let leastReadLimit = 64
     static let revokeWaitMilliseconds: Int64 = 5_000
     static let leaseMarginMilliseconds: Int64 = 10_000
 
@@ -76,7 +74,6 @@ final class DeliveryLane {
     /// The record of the attempt that is being written.
     var attemptRecord: [UInt8] = []
     var hasMoreToRead = false
-    private var responsesFirst = ResponsesFirst()
     var now = LaneTime(monotonic: 0, wall: 0)
 
     init(_ configuration: WorkerConfiguration, number: Int, inbox: Inbox<Message>, metrics: LaneMetrics) throws(KafkaError) {
@@ -160,7 +157,7 @@ final class DeliveryLane {
 
     private func turn(waitMilliseconds: Int) {
         ready.removeAll(keepingCapacity: true)
-        let hasMoreResponses = loop.wait(milliseconds: waitMilliseconds) { if $0.token >= Token.transport { ready.append($0) } }
+        let isFull = loop.wait(milliseconds: waitMilliseconds) { if $0.token >= Token.transport { ready.append($0) } }
         localWall = SystemClock.wallMilliseconds()
         now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: localWall + clock.aheadMilliseconds)
         // Deadlines and the lease come before sockets: a worker that was suspended must not act on what has meanwhile been lost.
@@ -172,13 +169,18 @@ final class DeliveryLane {
         let micros = SystemClock.monotonicMicroseconds()
         for event in ready { transport.handle(event, nowMicroseconds: micros) }
         transport.advance(nowMicroseconds: micros)
-        transport.drain { attemptEnded($0) }
+        var ended = 0
+        transport.drain {
+            attemptEnded($0)
+            ended += 1
+        }
         producer.drainReports { report($0) }
         attemptLog.drainReports { attemptLogged($0) }
         execute()
         // Reading may ask the brokers something, and what has been started must not wait for that.
         transport.flush()
-        hasMoreToRead = responsesFirst.mayRead(hasMoreResponses: hasMoreResponses) ? read() : true
+        hasMoreToRead = read(
+            limit: ReadingLimit.records(inFlight: core.inFlight, places: configuration.lane.inFlightLimit, ended: ended, isFull: isFull))
         readAgain()
         execute()
         transport.flush()
@@ -363,10 +365,8 @@ final class DeliveryLane {
 
     // MARK: reading
 
-    private func read() -> Bool {
+    private func read(limit: Int) -> Bool {
         guard revoking == nil else { return false }
-        // What has just been read is still in the processor's caches when it is sent: no more at once than has a place in flight.
-        let limit = min(Self.turnReadLimit, max(Self.leastReadLimit, configuration.lane.inFlightLimit - core.inFlight))
         return member.read(limit: limit) { number in
             guard let stream = queueStreams[number] else { return 64 }
             // Heads that aren't due stay in memory: few at a time.

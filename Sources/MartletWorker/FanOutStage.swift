@@ -28,7 +28,7 @@ final class FanOutStage {
 
     /// An event is fanned out only with a view of the registry that is not older than this.
     static let viewAgeLimitMilliseconds: Int64 = 1_000
-    static let unfinishedLimit = 3_000
+    static let unfinishedLimit = 10_000
 
     private let configuration: WorkerConfiguration
     private let metrics: FanOutMetrics
@@ -105,9 +105,7 @@ final class FanOutStage {
         var options = GroupConsumer.Options(group: configuration.topics.fanOutGroup)
         options.instanceID = configuration.instanceID
         options.sessionTimeoutMilliseconds = Int(configuration.sessionTimeoutMilliseconds)
-        // 32 MiB together, or 512 KiB each where partitions are many: librdkafka counts per partition. More is slower: memory that is touched
-        // for the first time, and that has left the processor's caches when it is read.
-        options.prefetchKilobytes = min(16_384, max(512, 32 * 1_024 / max(1, configuration.partitions)))
+        options.prefetchKilobytes = configuration.fanOutPrefetchKilobytes
         member = try GroupMember(configuration.kafka, options)
         var producing = Producer.Options()
         // Never gives up: giving up one record and sending the next would break the order.

@@ -41,11 +41,18 @@ public struct WorkerConfiguration: Sendable {
 
     public init(kafka: KafkaSettings, name: String) { (self.kafka, self.name) = (kafka, name) }
 
-    /// librdkafka counts it per partition, and a lane may own all of them: 256 MiB together, or 512 KiB each where they are many. A fetch may bring
-    /// half as much again. With 24 partitions and the default tiers it is more than a batch of a usual producer (1 MB), which comes as a whole: a
-    /// queue that every fetch fills is left out of the next one, which then waits for the other partitions.
+    /// librdkafka counts it per partition, and a lane may own all of them: 256 MiB together, or 512 KiB each where they are many. With 24 partitions
+    /// and the default tiers it is more than a batch of a usual producer (1 MB), which comes as a whole: a queue that every fetch fills is left out
+    /// of the next one, which then waits for the other partitions.
     func prefetchKilobytes(topicsPerPartition: Int) -> Int {
         min(16_384, max(512, 256 * 1_024 / max(1, partitions * topicsPerPartition)))
+    }
+
+    /// Of a partition of events, for the same reason more than such a batch up to 96 partitions; 32 MiB together, 128 MiB at most, or 512 KiB each where
+    /// they are very many (of one input topic). More brings nothing and takes memory.
+    var fanOutPrefetchKilobytes: Int {
+        let count = max(1, partitions)
+        return min(16_384, max(512, 32 * 1_024 / count, min(1_365, 128 * 1_024 / count)))
     }
 }
 

@@ -11,11 +11,13 @@ import Testing
             wakeUp.signal()
             loop.watch(wakeUp.descriptor, for: .readable, token: UInt64(number))
         }
-        var seen: Set<UInt64> = []
-        let isFull = loop.wait(milliseconds: 0) { seen.insert($0.token) }
-        #expect(isFull == hasMore)
-        #expect(seen.count == min(ready, 256))
-        loop.wait(milliseconds: 0) { seen.insert($0.token) }
-        #expect(seen.count == ready)
+        withExtendedLifetime(wakeUps) {
+            var seen: Set<UInt64> = []
+            let isFull = loop.wait(milliseconds: 0) { seen.insert($0.token) }
+            #expect(isFull == hasMore)
+            #expect(seen.count == min(ready, 256))
+            loop.wait(milliseconds: 0) { seen.insert($0.token) }
+            #expect(seen.count == ready)
+        }
     }
 }
