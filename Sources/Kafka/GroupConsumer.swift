@@ -85,12 +85,13 @@ public final class GroupConsumer {
     /// Reads which queues became ready since the last call.
     public func drainReady(_ body: (UInt32) -> Void) {
         // More than 1,024 bytes would come from the heap.
-        withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 256) { numbers in
+        let limit = 256
+        withUnsafeTemporaryAllocation(of: UInt32.self, capacity: limit) { numbers in
             while true {
-                let count = Glibc.read(pipe.read, numbers.baseAddress, 256 * 4) / 4
+                let count = Glibc.read(pipe.read, numbers.baseAddress, limit * 4) / 4
                 guard count > 0 else { return }
                 for index in 0..<count { body(numbers[index]) }
-                if count < 256 { return }
+                if count < limit { return }
             }
         }
     }

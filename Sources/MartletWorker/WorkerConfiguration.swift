@@ -45,14 +45,17 @@ public struct WorkerConfiguration: Sendable {
     /// and the default tiers it is more than a batch of a usual producer (1 MB), which comes as a whole: a queue that every fetch fills is left out
     /// of the next one, which then waits for the other partitions.
     func prefetchKilobytes(topicsPerPartition: Int) -> Int {
-        min(16_384, max(512, 256 * 1_024 / max(1, partitions * topicsPerPartition)))
+        Self.prefetchKilobytes(mebibytes: 256, of: partitions * topicsPerPartition)
     }
 
     /// Of a partition of events, for the same reason more than such a batch up to 96 partitions; 32 MiB together, 128 MiB at most, or 512 KiB each where
     /// they are very many (of one input topic). More brings nothing and takes memory.
     var fanOutPrefetchKilobytes: Int {
-        let count = max(1, partitions)
-        return min(16_384, max(512, 32 * 1_024 / count, min(1_365, 128 * 1_024 / count)))
+        max(Self.prefetchKilobytes(mebibytes: 32, of: partitions), min(1_365, Self.prefetchKilobytes(mebibytes: 128, of: partitions)))
+    }
+
+    private static func prefetchKilobytes(mebibytes: Int, of partitions: Int) -> Int {
+        min(16_384, max(512, mebibytes * 1_024 / max(1, partitions)))
     }
 }
 
