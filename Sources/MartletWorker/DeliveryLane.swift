@@ -20,7 +20,8 @@ final class DeliveryLane {
         case failed(String)
     }
 
-    private enum Token {
+    /// What epoll reports of a loop's descriptors.
+    enum Token {
         static let member: UInt64 = 1
         static let producer: UInt64 = 2
         static let inbox: UInt64 = 3
@@ -66,6 +67,7 @@ final class DeliveryLane {
     private var commits: [StreamID: LaneStateMachine.Commit] = [:]
     private var lastSlowTasks: Int64 = 0
     private var ready: [EventLoop.Ready] = []
+    private var hasMail = false
     /// Of the core, being carried out.
     var commands: [LaneCommand] = []
     private var addresses: AddressPolicy
@@ -132,6 +134,8 @@ final class DeliveryLane {
     }
 
     private func readInbox() {
+        guard hasMail else { return }
+        hasMail = false
         for message in inbox.drain() {
             switch message {
             case .registry(let update): take(update)
@@ -157,7 +161,9 @@ final class DeliveryLane {
 
     private func turn(waitMilliseconds: Int) {
         ready.removeAll(keepingCapacity: true)
-        let isFull = loop.wait(milliseconds: waitMilliseconds) { if $0.token >= Token.transport { ready.append($0) } }
+        let isFull = loop.wait(milliseconds: waitMilliseconds) {
+            if $0.token >= Token.transport { ready.append($0) } else if $0.token == Token.inbox { hasMail = true }
+        }
         localWall = SystemClock.wallMilliseconds()
         now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: localWall + clock.aheadMilliseconds)
         // Deadlines and the lease come before sockets: a worker that was suspended must not act on what has meanwhile been lost.

@@ -25,6 +25,7 @@ final class FanOutMetrics: Sendable {
 final class FanOutStage {
     typealias Message = DeliveryLane.Message
     typealias End = DeliveryLane.End
+    private typealias Token = DeliveryLane.Token
 
     /// An event is fanned out only with a view of the registry that is not older than this.
     static let viewAgeLimitMilliseconds: Int64 = 1_000
@@ -116,18 +117,19 @@ final class FanOutStage {
         // What a turn writes comes in runs of one partition: enough for a run to be gathered, and little for a single event.
         producing.lingerMilliseconds = 0.3
         producer = try Producer(configuration.kafka, producing)
-        loop.watch(member.consumer.eventsReady, for: .readable, token: 1)
-        loop.watch(producer.reportsReady, for: .readable, token: 2)
-        loop.watch(inbox.wakeUp.descriptor, for: .readable, token: 3)
+        loop.watch(member.consumer.eventsReady, for: .readable, token: Token.member)
+        loop.watch(inbox.wakeUp.descriptor, for: .readable, token: Token.inbox)
         try member.consumer.subscribe([configuration.topics.events] + configuration.inputTopics)
     }
 
     func run() -> End {
         var drainDeadline: Int64?
         while true {
-            loop.wait(milliseconds: hasMoreToRead ? 0 : 50) { _ in }
+            var hasMail = false
+            watchReports()
+            loop.wait(milliseconds: hasMoreToRead ? 0 : 50) { if $0.token == Token.inbox { hasMail = true } }
             turn()
-            for message in inbox.drain() {
+            for message in hasMail ? inbox.drain() : [] {
                 switch message {
                 case .registry(let update): take(update)
                 case .drain:
@@ -141,6 +143,22 @@ final class FanOutStage {
             }
         }
     }
+
+    /// Reports of what was written wake this thread only while something waits for them: room, a revoke, the end. Else the next event's turn
+    /// finds them, which saves one of every two turns where events come one by one.
+    private func watchReports() {
+        let isWaiting =
+            !unsent.isEmpty || revoking != nil || isDraining || progress.unfinished >= Self.unfinishedLimit / 2
+            || keptBytes >= configuration.fanOutBytesLimit / 2
+        guard isWaiting != isWatchingReports else { return }
+        isWatchingReports = isWaiting
+        if isWaiting {
+            loop.watch(producer.reportsReady, for: .readable, token: Token.producer)
+        } else {
+            loop.forget(producer.reportsReady)
+        }
+    }
+    private var isWatchingReports = false
 
     private func turn() {
         now = SystemClock.monotonicMilliseconds()
