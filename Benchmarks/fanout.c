@@ -152,7 +152,9 @@ int main(int count, char **words) {
     static rd_kafka_message_t *batch[256];
     double started = 0, cpu = 0;
     while (made < wanted) {
-        int have = rd_kafka_consume_batch_queue(queue, 100, batch, 256);
+        // What is there, and else the next one: a batch that is waited for would wait until it is full.
+        int have = rd_kafka_consume_batch_queue(queue, 0, batch, 256);
+        if (have <= 0 && (batch[0] = rd_kafka_consume_queue(queue, 100))) have = 1;
         for (int i = 0; i < have; i++) {
             if (!batch[i]->err) {
                 if (!started) started = now_seconds(), cpu = cpu_seconds();

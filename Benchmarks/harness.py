@@ -256,10 +256,10 @@ def reference(*words):
 class RunningReference(Stopping):
     """Beside what is published meanwhile."""
 
-    def __init__(self, world, words):
-        self.log = os.path.join(world.directory, "reference.log")
+    def __init__(self, world, words, name="reference"):
+        self.log = os.path.join(world.directory, name + ".log")
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen([program("reference"), *map(str, words)], stdout=log, stderr=log)
+            self.process = subprocess.Popen([program(name), *map(str, words)], stdout=log, stderr=log)
 
     def ready(self):
         # It reads an empty log from its start: what is published earlier is delivered, too, later.
@@ -271,6 +271,9 @@ class RunningReference(Stopping):
         if code:
             raise SystemExit(f"bench: the reference failed: {text[-500:]}")
         return json.loads(text)
+
+    def usage(self):
+        return usage(self.process.pid)
 
     def check(self, end, what):
         if time.time() > end or self.process.poll() is not None:
@@ -337,10 +340,15 @@ class World:
     def running_reference(self, ports, *words):
         return RunningReference(self, self.reference_words(10**9, ports, words))
 
-    def fan_out_reference(self, count, each=0, to="dlq"):
+    def fan_out_words(self, count, each=0, to="dlq"):
         """To a topic that nothing reads here, unless told otherwise. `each`: endpoints of every event, 0 for the one of its type."""
-        return figures_of([program("fanout"), "--brokers", self.brokers, "--events", self.prefix + "events", "--deliveries", self.prefix + to, "--count", count, "--each", each],
-                          "the reference of fan-out")
+        return "--brokers", self.brokers, "--events", self.prefix + "events", "--deliveries", self.prefix + to, "--count", count, "--each", each
+
+    def fan_out_reference(self, count, **how):
+        return figures_of([program("fanout"), *self.fan_out_words(count, **how)], "the reference of fan-out")
+
+    def running_fan_out(self):
+        return RunningReference(self, self.fan_out_words(10**9, to="deliveries"), "fanout")
 
     def both_references(self, count, ports):
         """CPU in microseconds of both in C at the same time, in two processes: fan-out and the delivery of what it writes."""

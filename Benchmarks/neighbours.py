@@ -14,10 +14,14 @@ from harness import SECRET, Nginx, free_port, usage
 ENDPOINTS, SICK = 1000, 10
 
 
-def message_id(number):
-    fields = ("default", "/bench", f"e{number}")
+def identifier(kind, *fields):
+    """As the worker derives them: `kind` and the hash of these, each behind its length."""
     data = b"".join(len(f.encode()).to_bytes(4, "big") + f.encode() for f in fields)
-    return "msg_" + base64.b32encode(hashlib.sha256(data).digest()[:16]).decode().lower().rstrip("=")
+    return kind + base64.b32encode(hashlib.sha256(data).digest()[:16]).decode().lower().rstrip("=")
+
+
+def message_id(number):
+    return identifier("msg_", "default", "/bench", f"e{number}")
 
 
 def percentile(values, share):

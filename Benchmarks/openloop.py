@@ -1,6 +1,6 @@
 """Open loops: records at their times, whatever comes back, so that a wait of one delays none of the others; and percentiles of how long each took."""
 import time
-from neighbours import message_id, percentile
+from neighbours import identifier, message_id, percentile
 from harness import LINGER_MS, PARTITIONS
 
 PERCENTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
@@ -62,6 +62,19 @@ def events_loop(world, worker, receiver, rate, first, seconds, types=100, each=1
     cpu, ids = worker.usage()[0], [message_id(first + n) for n in range(rate * seconds)]
     took = open_loop(world, worker, receiver, "events", ids, rate, "--types", types, "--first", first, each=each)
     return took, (worker.usage()[0] - cpu) / len(ids) * 1e6
+
+
+def events_loop_in_c(bench, receiver, rate, seconds, types=100):
+    """The same of fan-out and delivery in C, in two processes, of which the first five seconds aren't counted, as of the hops."""
+    world, settling = bench.world("inc"), rate * 5
+    # Of each event's endpoint. C leaves the tenant out of what it hashes.
+    ids = [identifier("dlv_", identifier("msg_", "/bench", f"e{number}"), f"ep_{number % types}") for number in range(settling + rate * seconds)]
+    with world.running_reference(receiver.ports) as sender, world.running_fan_out() as fan_out:
+        sender.ready()
+        cpu = sender.usage()[0] + fan_out.usage()[0]
+        took = open_loop(world, sender, receiver, "events", ids, rate, "--types", types)
+        cpu = sender.usage()[0] + fan_out.usage()[0] - cpu
+    return took[settling:], cpu / len(ids) * 1e6
 
 
 def latency_of_events(bench, name, receiver, endpoints, kinds, types, rate, each=1):

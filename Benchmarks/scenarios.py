@@ -2,7 +2,7 @@
 ratio, or the value where there is no reference, should be; with a fourth element the value in any case."""
 import argparse, os, statistics, subprocess, sys
 from neighbours import alternating
-from openloop import FEW, ONE_LANE, events_loop, latencies, latency, latency_of_events, loop_of_deliveries, percentiles
+from openloop import FEW, ONE_LANE, events_loop, events_loop_in_c, latencies, latency, latency_of_events, loop_of_deliveries, percentiles
 from harness import PARTITIONS, Nginx, SlowReceiver, kafka_jars, reference
 
 # Of an endpoint of 100 a second: more than it can get during an open loop. A multiple of 24.
@@ -166,8 +166,8 @@ def g(bench):
 
 
 def h(bench):
-    """An open loop at a fifth of what both roles together can do: from when an event should have been published to the receiver's log. The
-    reference is the way through Kafka alone, at the same rate, from a publisher to a reader of the second topic. Medians of the rounds."""
+    """An open loop at a fifth of what both roles together can do: from when an event should have been published to the receiver's log. Beside
+    the same in C, and beside the way through Kafka alone, from a publisher to a reader of the second topic, at the same rate. Medians of the rounds."""
     with Nginx(os.path.join(bench.directory, "h"), log=True) as receiver:
         world = bench.world("h")
         world.endpoints(100, receiver, types="kind%d.made")
@@ -185,17 +185,20 @@ def h(bench):
             loops = {rate: [] for rate in rates}
             for number in range(bench.few):
                 for rate, runs in loops.items():
-                    def loop():
-                        took, cpu = events_loop(world, worker, receiver, rate, first, OPEN_LOOP_SECONDS)
+                    def loop(of, *words):
+                        took, cpu = of(*words)
                         return {**percentiles(took), "cpu_us": cpu}
                     # The worker has nothing to do meanwhile.
-                    runs.append(in_turns(number, loop, lambda: bench.world("hops").hops(rate, OPEN_LOOP_SECONDS + 5)))
+                    runs.append(in_turns(
+                        number, lambda: loop(events_loop, world, worker, receiver, rate, first, OPEN_LOOP_SECONDS),
+                        lambda: loop(events_loop_in_c, bench, receiver, rate, OPEN_LOOP_SECONDS), lambda: bench.world("hops").hops(rate, OPEN_LOOP_SECONDS + 5)))
                     first += rate * OPEN_LOOP_SECONDS
         for rate, (p50, p99) in rates.items():
-            ours, floor = (medians(list(runs)) for runs in zip(*loops[rate]))
+            ours, theirs, hops = (medians(list(runs)) for runs in zip(*loops[rate]))
             yield f"open loop, {rate} a second", {
-                "p50_ms": (ours["p50_ms"], floor["p50_ms"], p50, "absolute"), "p99_ms": (ours["p99_ms"], floor["p99_ms"], p99, "absolute"),
-                "p999_ms": (ours["p999_ms"], floor["p999_ms"], None), "cpu_us": (ours["cpu_us"], None, None)}
+                "p50_ms": (ours["p50_ms"], theirs["p50_ms"], p50, "absolute"), "p99_ms": (ours["p99_ms"], theirs["p99_ms"], p99, "absolute"),
+                "p999_ms": (ours["p999_ms"], theirs["p999_ms"], None), "cpu_us": (ours["cpu_us"], theirs["cpu_us"], None)}
+            yield f"open loop, {rate} a second, beside the hops", latencies(ours, hops)
 
 
 # Scenarios that an embedded cluster has room for.
