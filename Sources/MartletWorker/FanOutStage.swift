@@ -30,6 +30,8 @@ final class FanOutStage {
     /// An event is fanned out only with a view of the registry that is not older than this.
     static let viewAgeLimitMilliseconds: Int64 = 1_000
     static let unfinishedLimit = 10_000
+    /// Records that aren't reported: from so many on they are read as they come, not all of them in a later turn.
+    static let reportsLimit = 1_000
 
     private let configuration: WorkerConfiguration
     private let metrics: FanOutMetrics
@@ -128,7 +130,7 @@ final class FanOutStage {
             var hasMail = false
             watchReports()
             loop.wait(milliseconds: hasMoreToRead ? 0 : 50) { if $0.token == Token.inbox { hasMail = true } }
-            turn()
+            now = SystemClock.monotonicMilliseconds()
             for message in hasMail ? inbox.drain() : [] {
                 switch message {
                 case .registry(let update): take(update)
@@ -137,6 +139,7 @@ final class FanOutStage {
                     drainDeadline = now + configuration.drainMilliseconds
                 }
             }
+            turn()
             if let failure { return .failed(failure) }
             if let deadline = drainDeadline, progress.unfinished == 0 || now >= deadline {
                 return finish(isDrained: progress.unfinished == 0)
@@ -148,7 +151,7 @@ final class FanOutStage {
     /// finds them, which saves one of every two turns where events come one by one.
     private func watchReports() {
         let isWaiting =
-            !unsent.isEmpty || revoking != nil || isDraining || progress.unfinished >= Self.unfinishedLimit / 2
+            !unsent.isEmpty || revoking != nil || isDraining || producer.outstanding >= Self.reportsLimit
             || keptBytes >= configuration.fanOutBytesLimit / 2
         guard isWaiting != isWatchingReports else { return }
         isWatchingReports = isWaiting
@@ -161,10 +164,10 @@ final class FanOutStage {
     private var isWatchingReports = false
 
     private func turn() {
-        now = SystemClock.monotonicMilliseconds()
-        serveGroup()
+        // Before the group, which may wait for them.
         producer.drainReports { report($0) }
         if mustRestart { restart() }
+        serveGroup()
         send()
         hasMoreToRead = read()
         send()
