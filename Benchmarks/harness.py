@@ -277,11 +277,32 @@ class RunningReference(Stopping):
 
     def check(self, end, what):
         if time.time() > end or self.process.poll() is not None:
-            raise SystemExit(f"bench: the reference: {what}; its log: {open(self.log).read()[-500:]}")
+            raise SystemExit(f"bench: {os.path.basename(self.process.args[0])}: {what}; its log: {open(self.log).read()[-500:]}")
 
     def stop(self):
         self.process.kill()
         self.process.wait()
+
+
+class BothReferences(Stopping):
+    """As one, like a worker with both roles."""
+
+    def __init__(self, *running):
+        self.running = running
+
+    def ready(self):
+        self.running[0].ready()
+
+    def usage(self):
+        return [sum(figures) for figures in zip(*(one.usage() for one in self.running))]
+
+    def check(self, end, what):
+        for one in self.running:
+            one.check(end, what)
+
+    def stop(self):
+        for one in self.running:
+            one.stop()
 
 
 class World:
@@ -347,8 +368,9 @@ class World:
     def fan_out_reference(self, count, **how):
         return figures_of([program("fanout"), *self.fan_out_words(count, **how)], "the reference of fan-out")
 
-    def running_fan_out(self):
-        return RunningReference(self, self.fan_out_words(10**9, to="deliveries"), "fanout")
+    def running_references(self, ports):
+        """Fan-out and the delivery of what it writes."""
+        return BothReferences(self.running_reference(ports), RunningReference(self, self.fan_out_words(10**9, to="deliveries"), "fanout"))
 
     def both_references(self, count, ports):
         """CPU in microseconds of both in C at the same time, in two processes: fan-out and the delivery of what it writes."""
@@ -367,9 +389,9 @@ class World:
         return time.time() - began
 
     def hops(self, rate, seconds):
-        """Percentiles of the two hops alone, in milliseconds."""
+        """Percentiles of the two hops alone, in milliseconds. Five seconds before aren't counted."""
         return figures_of([program("hops"), "--brokers", self.brokers, "--first", self.prefix + "events", "--second", self.prefix + "deliveries", "--rate", rate,
-                           "--seconds", seconds, "--partitions", PARTITIONS, "--linger-ms", LINGER_MS], "the hops")
+                           "--seconds", seconds + 5, "--partitions", PARTITIONS, "--linger-ms", LINGER_MS], "the hops")
 
     def worker(self, *words):
         return Worker(self, words)

@@ -57,24 +57,16 @@ def open_loop(world, sender, receiver, what, ids, rate, *words, each=1):
     return took
 
 
-def events_loop(world, worker, receiver, rate, first, seconds, types=100, each=1):
+def c_delivery_id(number, types=100):
+    """Of the one delivery of an event, by fan-out in C, which leaves the tenant out of what it hashes."""
+    return identifier("dlv_", identifier("msg_", "/bench", f"e{number}"), f"ep_{number % types}")
+
+
+def events_loop(world, worker, receiver, rate, first, seconds, types=100, each=1, id_of=message_id):
     """Milliseconds of each event to the last of its deliveries, and CPU of each in microseconds."""
-    cpu, ids = worker.usage()[0], [message_id(first + n) for n in range(rate * seconds)]
+    cpu, ids = worker.usage()[0], [id_of(first + n) for n in range(rate * seconds)]
     took = open_loop(world, worker, receiver, "events", ids, rate, "--types", types, "--first", first, each=each)
     return took, (worker.usage()[0] - cpu) / len(ids) * 1e6
-
-
-def events_loop_in_c(bench, receiver, rate, seconds, types=100):
-    """The same of fan-out and delivery in C, in two processes, of which the first five seconds aren't counted, as of the hops."""
-    world, settling = bench.world("inc"), rate * 5
-    # Of each event's endpoint. C leaves the tenant out of what it hashes.
-    ids = [identifier("dlv_", identifier("msg_", "/bench", f"e{number}"), f"ep_{number % types}") for number in range(settling + rate * seconds)]
-    with world.running_reference(receiver.ports) as sender, world.running_fan_out() as fan_out:
-        sender.ready()
-        cpu = sender.usage()[0] + fan_out.usage()[0]
-        took = open_loop(world, sender, receiver, "events", ids, rate, "--types", types)
-        cpu = sender.usage()[0] + fan_out.usage()[0] - cpu
-    return took[settling:], cpu / len(ids) * 1e6
 
 
 def latency_of_events(bench, name, receiver, endpoints, kinds, types, rate, each=1):
@@ -85,4 +77,4 @@ def latency_of_events(bench, name, receiver, endpoints, kinds, types, rate, each
     with world.worker("--lanes", "1", *FEW) as worker:
         worker.ready()
         took, _ = events_loop(world, worker, receiver, rate, 0, SETTLING_SECONDS + SHORT_LOOP_SECONDS, types, each)
-    return percentiles(took[settling:]), bench.world("hops").hops(rate, SHORT_LOOP_SECONDS + 5)
+    return percentiles(took[settling:]), bench.world("hops").hops(rate, SHORT_LOOP_SECONDS)

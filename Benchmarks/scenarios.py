@@ -2,7 +2,7 @@
 ratio, or the value where there is no reference, should be; with a fourth element the value in any case."""
 import argparse, os, statistics, subprocess, sys
 from neighbours import alternating
-from openloop import FEW, ONE_LANE, events_loop, events_loop_in_c, latencies, latency, latency_of_events, loop_of_deliveries, percentiles
+from openloop import FEW, ONE_LANE, SETTLING_SECONDS, c_delivery_id, events_loop, latencies, latency, latency_of_events, loop_of_deliveries, percentiles
 from harness import PARTITIONS, Nginx, SlowReceiver, kafka_jars, reference
 
 # Of an endpoint of 100 a second: more than it can get during an open loop. A multiple of 24.
@@ -23,8 +23,8 @@ def medians(runs):
 
 
 def in_turns(number, *runs):
-    """Their results in this order; every other time they run in the opposite one, as whoever comes second finds the broker warmer."""
-    order = range(len(runs)) if number % 2 == 0 else reversed(range(len(runs)))
+    """Their results in this order; each time another one begins, as whoever comes second finds the broker warmer."""
+    order = [(number + place) % len(runs) for place in range(len(runs))]
     found = {which: runs[which]() for which in order}
     return tuple(found[which] for which in range(len(runs)))
 
@@ -169,36 +169,40 @@ def h(bench):
     """An open loop at a fifth of what both roles together can do: from when an event should have been published to the receiver's log. Beside
     the same in C, and beside the way through Kafka alone, from a publisher to a reader of the second topic, at the same rate. Medians of the rounds."""
     with Nginx(os.path.join(bench.directory, "h"), log=True) as receiver:
-        world = bench.world("h")
+        world, first = bench.world("h"), 0
         world.endpoints(100, receiver, types="kind%d.made")
         with world.worker() as worker:
             worker.ready()
-            count = bench.count(100_000)
             # Until the broker's compilers have seen it all.
             events_loop(world, worker, receiver, WARMING_RATE, 0, WARMING_SECONDS)
-            first = WARMING_RATE * WARMING_SECONDS
+            first, count = WARMING_RATE * WARMING_SECONDS, bench.count(100_000)
             # But for the last quarter: what has to wait for one endpoint's place goes through a retry topic, for five seconds.
             capacity = worker.whole(count, lambda: world.load("events", count, "--types", 100, "--first", first), share=0.75)
             worker.delivered(first + count)
             first += count
-            rates = {500: (None, None), max(200, int(capacity["per_second"] / 5)): (("<=", 4), ("<=", 10))}
-            loops = {rate: [] for rate in rates}
+
+        def loop(rate, first, world, running, **how):
+            """Of both roles that run for nothing else."""
+            with running as sender:
+                sender.ready()
+                events_loop(world, sender, receiver, rate, first, SETTLING_SECONDS, **how)
+                took, cpu = events_loop(world, sender, receiver, rate, first + rate * SETTLING_SECONDS, OPEN_LOOP_SECONDS, **how)
+                return {**percentiles(took), "cpu_us": cpu}
+
+        def loop_in_c(rate):
+            world = bench.world("inc")
+            return loop(rate, 0, world, world.running_references(receiver.ports), id_of=c_delivery_id)
+        for rate, (p50, p99) in {500: (None, None), max(200, int(capacity["per_second"] / 5)): (("<=", 4), ("<=", 10))}.items():
+            runs = []
             for number in range(bench.few):
-                for rate, runs in loops.items():
-                    def loop(of, *words):
-                        took, cpu = of(*words)
-                        return {**percentiles(took), "cpu_us": cpu}
-                    # The worker has nothing to do meanwhile.
-                    runs.append(in_turns(
-                        number, lambda: loop(events_loop, world, worker, receiver, rate, first, OPEN_LOOP_SECONDS),
-                        lambda: loop(events_loop_in_c, bench, receiver, rate, OPEN_LOOP_SECONDS), lambda: bench.world("hops").hops(rate, OPEN_LOOP_SECONDS + 5)))
-                    first += rate * OPEN_LOOP_SECONDS
-        for rate, (p50, p99) in rates.items():
-            ours, theirs, hops = (medians(list(runs)) for runs in zip(*loops[rate]))
+                runs.append(in_turns(
+                    number, lambda: loop(rate, first, world, world.worker()), lambda: loop_in_c(rate), lambda: bench.world("hops").hops(rate, OPEN_LOOP_SECONDS)))
+                first += rate * (SETTLING_SECONDS + OPEN_LOOP_SECONDS)
+            ours, theirs, hops = (medians(list(of_one)) for of_one in zip(*runs))
             yield f"open loop, {rate} a second", {
                 "p50_ms": (ours["p50_ms"], theirs["p50_ms"], p50, "absolute"), "p99_ms": (ours["p99_ms"], theirs["p99_ms"], p99, "absolute"),
                 "p999_ms": (ours["p999_ms"], theirs["p999_ms"], None), "cpu_us": (ours["cpu_us"], theirs["cpu_us"], None)}
-            yield f"open loop, {rate} a second, beside the hops", latencies(ours, hops)
+            yield f"{rate} a second, beside the hops", latencies(ours, hops)
 
 
 # Scenarios that an embedded cluster has room for.
