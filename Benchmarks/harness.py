@@ -285,7 +285,7 @@ class RunningReference(Stopping):
 
 
 class BothReferences(Stopping):
-    """As one, like a worker with both roles."""
+    """As one, like a worker with both roles. Fan-out reads a new log from its start: it needn't be waited for."""
 
     def __init__(self, *running):
         self.running = running

@@ -30,7 +30,7 @@ final class FanOutStage {
     /// An event is fanned out only with a view of the registry that is not older than this.
     static let viewAgeLimitMilliseconds: Int64 = 1_000
     static let unfinishedLimit = 10_000
-    /// Records that aren't reported: from so many on they are read as they come, not all of them in a later turn.
+    /// From so many unreported records on, reports wake the thread: all of them in one later turn would keep an event waiting.
     static let reportsLimit = 1_000
 
     private let configuration: WorkerConfiguration
@@ -95,6 +95,7 @@ final class FanOutStage {
     private var lastRenewal: Int64 = 0
     private var lastSlowTasks: Int64 = 0
     private var hasMoreToRead = false
+    private var isWatchingReports = false
     private var isDraining = false
     private var failure: String?
     private var now: Int64 = 0
@@ -148,11 +149,11 @@ final class FanOutStage {
     }
 
     /// Reports of what was written wake this thread only while something waits for them: room, a revoke, the end. Else the next event's turn
-    /// finds them, which saves one of every two turns where events come one by one.
+    /// finds them, or the next look within 50 ms, which saves two of three turns where events come one by one.
     private func watchReports() {
         let isWaiting =
             !unsent.isEmpty || revoking != nil || isDraining || producer.outstanding >= Self.reportsLimit
-            || keptBytes >= configuration.fanOutBytesLimit / 2
+            || keptBytes >= configuration.fanOutBytesLimit
         guard isWaiting != isWatchingReports else { return }
         isWatchingReports = isWaiting
         if isWaiting {
@@ -161,7 +162,6 @@ final class FanOutStage {
             loop.forget(producer.reportsReady)
         }
     }
-    private var isWatchingReports = false
 
     private func turn() {
         // Before the group, which may wait for them.
