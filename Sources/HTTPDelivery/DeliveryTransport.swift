@@ -107,11 +107,9 @@ public final class DeliveryTransport: HTTPTransport {
     }
 
     public var nextDeadlineMicroseconds: Int64? {
-        var next = direct.nextDeadlineMicroseconds
-        for other in [curl?.nextDeadlineMicroseconds, resolver.nextDeadlineMicroseconds] {
-            if let other { next = min(other, next ?? other) }
-        }
-        return next
+        let requests = min(direct.nextDeadlineMicroseconds ?? .max, curl?.nextDeadlineMicroseconds ?? .max)
+        let next = min(requests, resolver.nextDeadlineMicroseconds ?? .max)
+        return next == .max ? nil : next
     }
 
     public var inFlight: Int { direct.inFlight + (curl?.inFlight ?? 0) }

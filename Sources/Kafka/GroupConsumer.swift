@@ -36,7 +36,7 @@ public final class GroupConsumer {
     private var topics: [String: OpaquePointer] = [:]
     /// Lists whose commit is under way, by its opaque number. librdkafka answers each exactly once.
     private var commitsInFlight: Set<UInt64> = []
-    public static let groupPayload: UInt32 = .max
+    private static let groupPayload: UInt32 = .max
 
     public init(_ settings: KafkaSettings, _ options: Options) throws(KafkaError) {
         prefetch = Prefetch(kilobytes: options.prefetchKilobytes)

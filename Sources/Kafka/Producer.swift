@@ -13,6 +13,8 @@ public final class Producer {
         public var bufferRecords = 100_000
         /// Values given as arrays aren't copied, but kept until the brokers have answered.
         public var keepsValues = false
+        /// Nobody is woken when a report arrives: it is found at the next `drainReports`.
+        public var areReportsSilent = false
         public var transactionalID: String?
         public var transactionTimeoutMilliseconds = 10_000
         public init() {}
@@ -73,11 +75,11 @@ public final class Producer {
         let handle = try KafkaSettings.makeHandle(RD_KAFKA_PRODUCER, configuration)
         let queue: OpaquePointer = rd_kafka_queue_get_main(handle)
         var one: UInt64 = 1
-        rd_kafka_queue_io_event_enable(queue, wakeUp.descriptor, &one, 8)
+        if !options.areReportsSilent { rd_kafka_queue_io_event_enable(queue, wakeUp.descriptor, &one, 8) }
         return (handle, queue)
     }
 
-    /// To be watched for readability.
+    /// To be watched for readability, unless `Options.areReportsSilent`.
     public var reportsReady: Int32 { wakeUp.descriptor }
 
     /// Records that are not reported yet.
@@ -216,8 +218,9 @@ public final class Producer {
 
     /// Hands over every report that has arrived. After a fatal error all that is outstanding is reported as failed and the handle is made
     /// anew: the caller produces again what was not acknowledged.
-    public func drainReports(waitMilliseconds: Int = 0, _ body: (Report) -> Void) {
-        wakeUp.clear()
+    /// `isReady`: false when `reportsReady` is known not to be readable, which saves a system call.
+    public func drainReports(waitMilliseconds: Int = 0, isReady: Bool = true, _ body: (Report) -> Void) {
+        if isReady, !options.areReportsSilent { wakeUp.clear() }
         var wait = Int32(clamping: waitMilliseconds)
         while let event = rd_kafka_queue_poll(queue, wait) {
             wait = 0

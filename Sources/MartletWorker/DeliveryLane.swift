@@ -67,7 +67,8 @@ final class DeliveryLane {
     private var commits: [StreamID: LaneStateMachine.Commit] = [:]
     private var lastSlowTasks: Int64 = 0
     private var ready: [EventLoop.Ready] = []
-    private var hasMail = false
+    /// Which of its descriptors epoll named in this turn.
+    private var (hasMail, hasReports, hasGroupEvents) = (false, false, false)
     /// Of the core, being carried out.
     var commands: [LaneCommand] = []
     private var addresses: AddressPolicy
@@ -105,6 +106,7 @@ final class DeliveryLane {
         // both sides more than a record.
         producing.lingerMilliseconds = 100
         producing.bufferKilobytes = 16_384
+        producing.areReportsSilent = true
         attemptLog = try Producer(configuration.kafka, producing)
         addresses = configuration.urlRules.addresses
         var transportConfiguration = TransportConfiguration(addresses: addresses)
@@ -161,8 +163,14 @@ final class DeliveryLane {
 
     private func turn(waitMilliseconds: Int) {
         ready.removeAll(keepingCapacity: true)
+        (hasMail, hasReports, hasGroupEvents) = (false, false, false)
         let isFull = loop.wait(milliseconds: waitMilliseconds) {
-            if $0.token >= Token.transport { ready.append($0) } else if $0.token == Token.inbox { hasMail = true }
+            switch $0.token {
+            case Token.inbox: hasMail = true
+            case Token.producer: hasReports = true
+            case Token.member: hasGroupEvents = true
+            default: ready.append($0)
+            }
         }
         localWall = SystemClock.wallMilliseconds()
         now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: localWall + clock.aheadMilliseconds)
@@ -180,7 +188,7 @@ final class DeliveryLane {
             attemptEnded($0)
             ended += 1
         }
-        producer.drainReports { report($0) }
+        producer.drainReports(isReady: hasReports) { report($0) }
         attemptLog.drainReports { attemptLogged($0) }
         execute()
         // Reading may ask the brokers something, and what has been started must not wait for that.
@@ -240,7 +248,7 @@ final class DeliveryLane {
     // MARK: the group
 
     private func serveGroup() {
-        member.poll(nowMonotonic: now.monotonic) { event in
+        member.poll(nowMonotonic: now.monotonic, isReady: hasGroupEvents) { event in
             switch event {
             case .assigned(let partitions):
                 pendingAssignment = partitions

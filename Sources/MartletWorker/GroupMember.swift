@@ -21,7 +21,9 @@ final class GroupMember {
 
     let consumer: GroupConsumer
     private var queues: [PartitionQueue] = []
-    private var isReady: [Bool] = []
+    private var ready = ReadyQueues()
+    /// Of `ready`, in a reading.
+    private var inTurn: [Int] = []
     private var numbers: [TopicPartition: Int] = [:]
     /// Of each queue: behind what has been read.
     private var positions: [Int64?] = []
@@ -29,7 +31,6 @@ final class GroupMember {
     private var resting = RestingPartitions()
     private var nextRestCheck: Int64 = 0
     private var now: Int64 = 0
-    private var turns = ReadingTurns()
     private var queuedCommits: [[PartitionOffset]] = []
     private var commitUnderWay: (id: UInt64, sentMonotonic: Int64, offsets: [PartitionOffset])?
 
@@ -37,11 +38,12 @@ final class GroupMember {
 
     var isCommitting: Bool { commitUnderWay != nil || !queuedCommits.isEmpty }
 
-    /// Serves the group protocol and notes which queues woke up.
-    func poll(nowMonotonic: Int64, _ body: (Event) -> Void) {
+    /// Serves the group protocol and notes which queues woke up. `isReady`: false when the consumer's `eventsReady` is known not to be readable,
+    /// which saves a system call.
+    func poll(nowMonotonic: Int64, isReady: Bool = true, _ body: (Event) -> Void) {
         now = nowMonotonic
-        consumer.drainReady { number in if number != GroupConsumer.groupPayload, Int(number) < isReady.count { isReady[Int(number)] = true }
-        }
+        // Of the group itself is no queue's number.
+        if isReady { consumer.drainReady { ready.wake(Int($0)) } }
         consumer.poll { event in
             switch event {
             case .assigned(let partitions): body(.assigned(partitions))
@@ -122,12 +124,10 @@ final class GroupMember {
     func assign(_ partitions: [PartitionOffset], restInterval: (TopicPartition) -> Int64? = { _ in nil }) throws(KafkaError) {
         forgetQueues()
         queues = try consumer.assign(partitions) { UInt32($0) }
-        // Something may have arrived before the first wake-up was armed.
-        isReady = Array(repeating: true, count: queues.count)
+        ready = ReadyQueues(count: queues.count)
         positions = partitions.map(\.offset)
         numbers = Dictionary(uniqueKeysWithValues: queues.enumerated().map { ($1.at, $0) })
         resting = RestingPartitions(intervals: queues.map { restInterval($0.at) })
-        turns = ReadingTurns()
     }
 
     /// Gives everything up and answers a revoke.
@@ -144,11 +144,11 @@ final class GroupMember {
         resting = RestingPartitions()
         (numbers, positions, mustAssignAgain) = ([:], [], false)
         queues = []
-        isReady = []
+        ready = ReadyQueues()
     }
 
     /// Looks at every queue at the next read: a wake-up may have been lost.
-    func wakeAll() { for index in isReady.indices { isReady[index] = true } }
+    func wakeAll() { ready.wakeAll() }
 
     /// The end: commits once more, again if the group was between two generations, and leaves. Blocks for up to ten seconds.
     /// `mustAnswer`: an assignment or a revoke of the group waits for its answer. False: the brokers are
@@ -201,15 +201,14 @@ final class GroupMember {
     /// Reads what the owner's budgets allow, round robin over the queues that have something, up to `limit` events. Queues are named by
     /// their numbers: their places in what was assigned. True when there is more to read at once.
     func read(limit: Int, budget: (Int) -> Int, _ body: (Int, PartitionEvent) -> Void) -> Bool {
+        ready.list(into: &inTurn)
+        guard !inTurn.isEmpty else { return false }
         var left = limit
         var more = false
-        let order = turns
         // Where many have something each gets a part: in runs of one partition, and so often of one endpoint, more connections to each
         // receiver would be made than are kept.
-        let share = min(64, max(8, limit / max(1, isReady.count { $0 })))
-        for step in queues.indices {
-            let index = order.number(step, of: queues.count)
-            guard isReady[index] else { continue }
+        let share = min(64, max(8, limit / inTurn.count))
+        for index in inTurn {
             let queue = queues[index]
             let allowed = min(budget(index), share, left)
             guard allowed > 0 else {
@@ -227,8 +226,8 @@ final class GroupMember {
                 body(index, event)
             }
             if isAtEnd || hadRecords { resting.wasRead(index, hadRecords: hadRecords, isAtEnd: isAtEnd, now: now) }
-            if count < allowed { isReady[index] = false } else { more = true }
-            if count > 0 { turns.served(index) }
+            if count < allowed { ready.emptied(index) } else { more = true }
+            if count > 0 { ready.served(index) }
             left -= count
         }
         return more

@@ -85,6 +85,26 @@ struct KafkaSettingsTests {
         #expect(isFlushed && done == [8])
     }
 
+    @Test(arguments: [false, true]) func whoWatchesReportsIsWokenUnlessTheyAreSilent(_ areSilent: Bool) throws {
+        var options = Producer.Options()
+        options.areReportsSilent = areSilent
+        let producer = try Producer(cluster.settings, options)
+        let loop = EventLoop()
+        loop.watch(producer.reportsReady, for: .readable, token: 0)
+        func isWoken() -> Bool {
+            var count = 0
+            loop.wait(milliseconds: 0) { _ in count += 1 }
+            return count > 0
+        }
+        #expect(!isWoken())
+        #expect(producer.produce(OutgoingRecord(topic: "one", partition: 0, key: nil, value: [1]), token: 7) == .queued)
+        var reported: [UInt64] = []
+        producer.drainReports(waitMilliseconds: 20_000, isReady: false) { reported.append($0.token) }
+        #expect(reported == [7] && isWoken() == !areSilent)
+        producer.drainReports { reported.append($0.token) }
+        #expect(reported == [7] && !isWoken())
+    }
+
     /// Nobody else has the array: it would be gone before librdkafka sends it.
     @Test(arguments: [false, true]) func aValueIsKeptUntilItsRecordIsReported(_ keeps: Bool) throws {
         var options = Producer.Options()

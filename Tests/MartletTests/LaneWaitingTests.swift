@@ -132,6 +132,25 @@ struct LaneWaitingTests {
     }
 
     /// What waits for the registry holds back its endpoint's later records, also after one of several has left for a retry topic.
+    /// Each delivery would wake the lane once more, 5 s after it was done.
+    @Test func aLaneWithNothingToDoSleeps() throws {
+        var bench = try Self.bench()
+        for _ in 0..<10 {
+            let token = try must(bench.read())
+            #expect(bench.starts() == [token])
+            bench.core.attemptEnded(token, .delivered, .success)
+            _ = bench.core.takeCommands()
+            bench.pass(1)
+            #expect(bench.core.nextDeadlineMonotonic == nil)
+        }
+        // One that waits has its deadline, also behind those that are gone.
+        bench.core.loseLease()
+        let waiting = try must(bench.read())
+        #expect(bench.core.nextDeadlineMonotonic == bench.now.monotonic + 5_000)
+        bench.pass(5_000)
+        #expect(Self.moved(&bench) == [waiting])
+    }
+
     @Test func whatWaitsForTheRegistryKeepsItsPlace() throws {
         var bench = try Self.bench()
         bench.register(id: "other")

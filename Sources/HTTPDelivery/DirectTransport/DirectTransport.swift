@@ -217,8 +217,9 @@ final class DirectTransport: HTTPTransport {
 
     var nextDeadlineMicroseconds: Int64? {
         if !finished.isEmpty || !unwritten.isEmpty { return 0 }
-        let idle = pool.longestIdle.map { $0.since + Self.idleMicroseconds }
-        return [deadlines.first?.at, idle].compactMap(\.self).min()
+        let idle = pool.longestIdle.map { $0.since + Self.idleMicroseconds } ?? .max
+        let next = min(deadlines.first?.at ?? .max, idle)
+        return next == .max ? nil : next
     }
 
     func drain(_ body: (HTTPResult) -> Void) {

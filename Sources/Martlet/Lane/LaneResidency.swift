@@ -51,6 +51,8 @@ extension LaneStateMachine {
 
     /// What waited as long as memory allows.
     mutating func spillOverdue() {
+        // Of one that is gone nothing is due; its deadline would wake the lane for nothing, 5 s after each delivery.
+        while let next = residency.first, !records.has(next.token) { _ = residency.popFirst() }
         guard !isDraining, !egress.isBroken || egress.seeks, !has(.keepRecordsForEver) else { return }
         while let next = residency.first, next.deadline <= now.monotonic {
             _ = residency.popFirst()
