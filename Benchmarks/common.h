@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,6 +24,12 @@ static inline void fail(const char *what) {
     exit(1);
 }
 
+// Of `--from`.
+static inline int is_end(const char *text) {
+    if (strcmp(text, "end") && strcmp(text, "beginning")) fail("--from is beginning or end");
+    return !strcmp(text, "end");
+}
+
 static inline double seconds_of(clockid_t clock) {
     struct timespec t;
     clock_gettime(clock, &t);
@@ -31,6 +38,14 @@ static inline double seconds_of(clockid_t clock) {
 static inline double now_seconds(void) { return seconds_of(CLOCK_MONOTONIC); }
 // Unix time.
 static inline double unix_seconds(void) { return seconds_of(CLOCK_REALTIME); }
+
+// Of a publisher: without turning round on a processor that others share, as a loop for the last microseconds would.
+static inline void sleep_until(clockid_t clock, double due) {
+    static int is_exact;
+    if (!is_exact) is_exact = 1, prctl(PR_SET_TIMERSLACK, 1L);
+    struct timespec at = {.tv_sec = (time_t)due, .tv_nsec = (long)((due - (time_t)due) * 1e9)};
+    clock_nanosleep(clock, TIMER_ABSTIME, &at, NULL);
+}
 
 // `events`: what is reported through the client's queue; `pairs` end with a null.
 static inline rd_kafka_t *client(rd_kafka_type_t type, const char *brokers, int events, const char *pairs[][2]) {
@@ -45,14 +60,14 @@ static inline rd_kafka_t *client(rd_kafka_type_t type, const char *brokers, int 
     return made;
 }
 
-// Reads all partitions of a topic from their beginnings, through one queue.
-static inline rd_kafka_t *reader(const char *brokers, const char *topic, int partitions) {
+// Reads all partitions of a topic through one queue: from their beginnings, or what comes from now on.
+static inline rd_kafka_t *reader(const char *brokers, const char *topic, int partitions, int is_from_end) {
     rd_kafka_t *made = client(RD_KAFKA_CONSUMER, brokers, 0, (const char *[][2]){
         {"group.id", "reference"}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "earliest"}, {"queued.min.messages", "100000"},
         {"fetch.wait.max.ms", "20"}, {"socket.nagle.disable", "true"}, {"check.crcs", "false"}, {NULL, NULL}});
     rd_kafka_poll_set_consumer(made);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
-    for (int i = 0; i < partitions; i++) rd_kafka_topic_partition_list_add(list, topic, i)->offset = RD_KAFKA_OFFSET_BEGINNING;
+    for (int i = 0; i < partitions; i++) rd_kafka_topic_partition_list_add(list, topic, i)->offset = is_from_end ? RD_KAFKA_OFFSET_END : RD_KAFKA_OFFSET_BEGINNING;
     rd_kafka_assign(made, list);
     rd_kafka_topic_partition_list_destroy(list);
     return made;

@@ -2,7 +2,7 @@
 // composes each body once, and writes a delivery with its ids and headers for each endpoint. No registry, no checks of an event beyond where its
 // parts lie, no commits: a yardstick, not a worker.
 //
-//   fanout --brokers B --events T --deliveries T --count N [--partitions N] [--each N]
+//   fanout --brokers B --events T --deliveries T --count N [--partitions N] [--each N] [--from beginning|end]
 //          Events as `load events` writes them; one of type kindK.made is for endpoint ep_K, with --each for ep_0, ep_1, ... so many.
 //          --count: of deliveries.
 //
@@ -13,7 +13,7 @@
 #define MOST_ENDPOINTS 1000
 
 static const char *brokers, *events, *deliveries;
-static int partitions = 24, each;
+static int partitions = 24, each, is_from_end;
 static long wanted;
 
 struct text {
@@ -141,10 +141,11 @@ int main(int count, char **words) {
         else if (!strcmp(name, "--count")) wanted = atol(value);
         else if (!strcmp(name, "--partitions")) partitions = atoi(value);
         else if (!strcmp(name, "--each")) each = atoi(value);
+        else if (!strcmp(name, "--from")) is_from_end = is_end(value);
         else fail("unknown argument; see the top of fanout.c");
     }
     if (!brokers || !events || !deliveries || wanted < 1 || each < 0 || each > MOST_ENDPOINTS) fail("arguments are missing; see the top of fanout.c");
-    rd_kafka_t *consumer = reader(brokers, events, partitions);
+    rd_kafka_t *consumer = reader(brokers, events, partitions, is_from_end);
     producer = client(RD_KAFKA_PRODUCER, brokers, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR, (const char *[][2]){
         {"enable.idempotence", "true"}, {"linger.ms", "0.3"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "10000"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
     rd_kafka_queue_t *written = rd_kafka_queue_get_main(producer), *queue = rd_kafka_queue_get_consumer(consumer);

@@ -59,10 +59,7 @@ int main(int count, char **words) {
     for (long n = 0; n < wanted; n++) {
         if (rate) {
             double due = start + (double)n / rate;
-            for (double left; (left = due - unix_seconds()) > 0;) {
-                rd_kafka_poll(producer, 0);
-                if (left > 0.0002) usleep((left - 0.0001) * 1e6);
-            }
+            if (due > unix_seconds()) sleep_until(CLOCK_REALTIME, due);
         }
         long number = first + n;
         rd_kafka_resp_err_t result;

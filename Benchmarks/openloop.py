@@ -1,12 +1,13 @@
 """Open loops: records at their times, whatever comes back, so that a wait of one delays none of the others; and percentiles of how long each took."""
 import time
 from neighbours import identifier, message_id, percentile
-from harness import LINGER_MS, PARTITIONS
+from harness import LINGER_MS, PARTITIONS, Together
 
 PERCENTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
 # What isn't counted before: topics, clients and connections are new.
 SHORT_LOOP_SECONDS, SETTLING_SECONDS = 10, 3
 ONE_LANE, FEW = ("--roles", "delivery", "--lanes", "1"), ("--max-in-flight", "64")
+FAN_OUT = ("--roles", "fanout")
 
 
 def latencies(ours, theirs):
@@ -69,12 +70,16 @@ def events_loop(world, worker, receiver, rate, first, seconds, types=100, each=1
     return took, (worker.usage()[0] - cpu) / len(ids) * 1e6
 
 
-def latency_of_events(bench, name, receiver, endpoints, kinds, types, rate, each=1):
-    """Percentiles of an open loop of events through both roles in one process, and of the way through Kafka alone at the same rate."""
-    receiver.log_from_now()
+def latency_of_events(bench, name, receiver, endpoints, kinds, types, rate, each=1, apart=False):
+    """Percentiles of an open loop of events through both roles, in one process or `apart` in two."""
     world, settling = bench.world(name), rate * SETTLING_SECONDS
     world.endpoints(endpoints, receiver, types=kinds)
-    with world.worker("--lanes", "1", *FEW) as worker:
+    with Together(world.worker(*FAN_OUT), world.worker(*ONE_LANE, *FEW)) if apart else world.worker("--lanes", "1", *FEW) as worker:
         worker.ready()
         took, _ = events_loop(world, worker, receiver, rate, 0, SETTLING_SECONDS + SHORT_LOOP_SECONDS, types, each)
-    return percentiles(took[settling:]), bench.world("hops").hops(rate, SHORT_LOOP_SECONDS)
+    return percentiles(took[settling:])
+
+
+def latency_of_hops(bench, rate):
+    """Of the way through Kafka alone."""
+    return bench.world("hops").hops(rate, SHORT_LOOP_SECONDS)

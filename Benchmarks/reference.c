@@ -2,7 +2,7 @@
 // queue, signs each record (HMAC-SHA256 over id, time and body), POSTs its value over kept connections with one sendmsg and one recv, and
 // writes an attempt record for it. No retries, no limits, no registry: a yardstick, not a worker.
 //
-//   reference --brokers B --topic T --attempts T --partitions N --count N --port P[,P...] [--connections N] [--ca FILE]
+//   reference --brokers B --topic T --attempts T --partitions N --count N --port P[,P...] [--connections N] [--ca FILE] [--from beginning|end]
 //   ... --curl                                                             the same over libcurl, as one would write it by hand
 //   reference --curl --count N --port P [--connections N] [--bytes N]      a bare libcurl loop, without Kafka
 //   reference --fresh resumed|full --count N --port P --ca FILE            a TLS connection for each request instead, without Kafka
@@ -23,7 +23,7 @@
 #include <sys/uio.h>
 
 static const char *brokers, *topic, *attempts_topic, *ca, *fresh;
-static int partitions = 24, port, ports[1000], port_count, connection_count = 64, use_curl, body_bytes = 1024;
+static int partitions = 24, port, ports[1000], port_count, connection_count = 64, use_curl, body_bytes = 1024, is_from_end;
 static long wanted;
 
 // ---- signing
@@ -56,7 +56,8 @@ static int sign(char *out, const char *id, size_t id_size, const char *time, siz
 // ---- connections
 
 struct connection {
-    int fd, writing;
+    struct connection *next_idle;
+    int fd, port, writing;
     SSL *ssl;
     rd_kafka_message_t *message;
     char head[1024];
@@ -64,14 +65,16 @@ struct connection {
     double started;
     char id[64];
 };
-static struct connection *connections;
-static int *idle, idle_count, epoll;
+// Of each port those that wait for a request, the last one first; over libcurl, which has connections of its own, all are the first one's.
+static struct connection *connections, *idle[1000];
+static int opened, in_flight, epoll;
+static double cpu_of_opening;
 static SSL_CTX *tls;
 static char buffer[65536], record[32768 + 1024];
 
 static void open_connection(struct connection *c) {
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(ports[(c - connections) % port_count]), .sin_addr.s_addr = htonl(0x7f000001)};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(ports[c->port]), .sin_addr.s_addr = htonl(0x7f000001)};
     if (connect(c->fd, (void *)&to, sizeof to)) fail("cannot connect");
     int one = 1;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -84,6 +87,20 @@ static void open_connection(struct connection *c) {
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = c};
     epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &e);
+}
+
+static void put(struct connection *c) { c->next_idle = idle[c->port], idle[c->port] = c; }
+static struct connection *take(int port) {
+    struct connection *c = idle[port];
+    if (c) return idle[port] = c->next_idle, c;
+    c = &connections[opened++];
+    c->port = port;
+    if (use_curl) return c;
+    // Connections are kept: what making one takes is no delivery's.
+    double before = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+    open_connection(c);
+    cpu_of_opening += seconds_of(CLOCK_THREAD_CPUTIME_ID) - before;
+    return c;
 }
 
 static void write_more(struct connection *c) {
@@ -124,7 +141,7 @@ static long wall_seconds;
 static char wall_text[24];
 static int wall_size;
 
-static void deliver(struct connection *c, rd_kafka_message_t *m) {
+static void deliver(rd_kafka_message_t *m) {
     rd_kafka_headers_t *headers;
     const void *id = "dlv_none", *endpoint = "ep_0";
     size_t id_size = 8, endpoint_size = 4;
@@ -132,6 +149,11 @@ static void deliver(struct connection *c, rd_kafka_message_t *m) {
         rd_kafka_header_get_last(headers, "martlet-delivery-id", &id, &id_size);
         rd_kafka_header_get_last(headers, "martlet-endpoint-id", &endpoint, &endpoint_size);
     }
+    // ep_0, ep_1, ... are spread over the receivers in turn.
+    int number = 0;
+    for (size_t i = 3; i < endpoint_size; i++) number = number * 10 + ((const char *)endpoint)[i] - '0';
+    struct connection *c = take(use_curl ? 0 : number % port_count);
+    in_flight++;
     char signature[64];
     int signature_size = sign(signature, id, id_size, wall_text, wall_size, m->payload, m->len);
     snprintf(c->id, sizeof c->id, "%.*s", (int)id_size, (const char *)id);
@@ -139,7 +161,7 @@ static void deliver(struct connection *c, rd_kafka_message_t *m) {
     c->started = now_seconds();
     if (use_curl) {
         char url[128];
-        snprintf(url, sizeof url, "http://127.0.0.1:%d/%.*s", ports[(c - connections) % port_count], (int)endpoint_size, (const char *)endpoint);
+        snprintf(url, sizeof url, "http://127.0.0.1:%d/%.*s", ports[number % port_count], (int)endpoint_size, (const char *)endpoint);
         curl_post(c - connections, url, c->id, wall_text, signature, m->payload, m->len);
         return;
     }
@@ -183,11 +205,12 @@ static void finished(int number) {
     rd_kafka_message_destroy(c->message);
     c->message = NULL;
     if (++done == wanted) ended = now_seconds();
-    idle[idle_count++] = number;
+    in_flight--;
+    put(c);
 }
 
 static void worker(void) {
-    rd_kafka_t *consumer = reader(brokers, topic, partitions);
+    rd_kafka_t *consumer = reader(brokers, topic, partitions, is_from_end);
     producer = client(RD_KAFKA_PRODUCER, brokers, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR, (const char *[][2]){
         {"enable.idempotence", "true"}, {"linger.ms", "100"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "1000000"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
     rd_kafka_queue_t *reports = rd_kafka_queue_get_main(producer), *queue = rd_kafka_queue_get_consumer(consumer);
@@ -204,7 +227,7 @@ static void worker(void) {
     double started = 0, cpu = cpu_seconds();
     struct epoll_event events[256];
     while (done < wanted || acknowledged < written) {
-        int ready = epoll_wait(epoll, events, 256, at < have && idle_count ? 0 : curl_wait(100));
+        int ready = epoll_wait(epoll, events, 256, at < have && in_flight < connection_count ? 0 : curl_wait(100));
         time_t wall = time(NULL);
         if (wall != wall_seconds) wall_size = sprintf(wall_text, "%ld", wall_seconds = wall);
         for (int i = 0; i < ready; i++) {
@@ -227,20 +250,20 @@ static void worker(void) {
         if (use_curl) curl_turn(events, ready, finished);
         for (rd_kafka_event_t *e; (e = rd_kafka_queue_poll(reports, 0)); rd_kafka_event_destroy(e))
             if (rd_kafka_event_type(e) == RD_KAFKA_EVENT_DR) acknowledged += rd_kafka_event_message_count(e);
-        while (idle_count) {
+        while (in_flight < connection_count) {
             if (at == have) {
                 // No more than can be sent now: what waits here has left the caches by then.
-                have = rd_kafka_consume_batch_queue(queue, 0, batch, idle_count < 1000 ? idle_count : 1000);
+                have = rd_kafka_consume_batch_queue(queue, 0, batch, connection_count - in_flight < 1000 ? connection_count - in_flight : 1000);
                 at = 0;
                 if (have <= 0) { have = 0; break; }
             }
             rd_kafka_message_t *m = batch[at++];
             if (m->err) { rd_kafka_message_destroy(m); continue; }
             if (!started) started = now_seconds(), cpu = cpu_seconds();
-            deliver(&connections[idle[--idle_count]], m);
+            deliver(m);
         }
     }
-    report(wanted, started, ended, cpu);
+    report(wanted, started, ended, cpu + cpu_of_opening);
     fflush(stdout);
     _exit(0);
 }
@@ -334,6 +357,7 @@ int main(int count, char **words) {
             port = ports[0];
         }
         else if (!strcmp(name, "--fresh")) fresh = value;
+        else if (!strcmp(name, "--from")) is_from_end = is_end(value);
         else if (!strcmp(name, "--connections")) connection_count = atoi(value);
         else if (!strcmp(name, "--bytes")) body_bytes = atoi(value);
         else if (!strcmp(name, "--ca")) ca = value;
@@ -355,11 +379,14 @@ int main(int count, char **words) {
         SSL_CTX_set_verify(tls, SSL_VERIFY_PEER, NULL);
     }
     if (fresh) return fresh_loop(), 0;
-    connections = calloc(connection_count, sizeof *connections);
-    idle = calloc(connection_count, sizeof *idle);
-    for (int i = 0; i < connection_count; i++) {
+    // More than that are never in flight to any of the receivers.
+    connections = calloc((size_t)connection_count * (use_curl ? 1 : port_count), sizeof *connections);
+    int first = connection_count > port_count || use_curl ? connection_count : port_count;
+    for (int i = 0; i < first; i++) {
+        connections[i].port = use_curl ? 0 : i % port_count;
         if (!use_curl) open_connection(&connections[i]);
-        idle[idle_count++] = i;
+        put(&connections[i]);
     }
+    opened = first;
     worker();
 }
