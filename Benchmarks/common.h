@@ -67,7 +67,15 @@ static inline rd_kafka_t *reader(const char *brokers, const char *topic, int par
         {"fetch.wait.max.ms", "20"}, {"socket.nagle.disable", "true"}, {"check.crcs", "false"}, {NULL, NULL}});
     rd_kafka_poll_set_consumer(made);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
-    for (int i = 0; i < partitions; i++) rd_kafka_topic_partition_list_add(list, topic, i)->offset = is_from_end ? RD_KAFKA_OFFSET_END : RD_KAFKA_OFFSET_BEGINNING;
+    for (int i = 0; i < partitions; i++) {
+        int64_t low, high = RD_KAFKA_OFFSET_BEGINNING;
+        // Asked for now: by itself it would do so once it knows the leader, when more may have come. New topics aren't known at once.
+        for (int tries = 0; is_from_end && rd_kafka_query_watermark_offsets(made, topic, i, &low, &high, 5000); tries++) {
+            if (tries == 100) fail("where a log ends can't be found");
+            usleep(50000);
+        }
+        rd_kafka_topic_partition_list_add(list, topic, i)->offset = high;
+    }
     rd_kafka_assign(made, list);
     rd_kafka_topic_partition_list_destroy(list);
     return made;

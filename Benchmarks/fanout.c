@@ -147,7 +147,7 @@ int main(int count, char **words) {
     if (!brokers || !events || !deliveries || wanted < 1 || each < 0 || each > MOST_ENDPOINTS) fail("arguments are missing; see the top of fanout.c");
     rd_kafka_t *consumer = reader(brokers, events, partitions, is_from_end);
     producer = client(RD_KAFKA_PRODUCER, brokers, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR, (const char *[][2]){
-        {"enable.idempotence", "true"}, {"linger.ms", "0.3"}, {"queue.buffering.max.messages", "10000"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
+        {"enable.idempotence", "true"}, {"linger.ms", "0.3"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "10000"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
     rd_kafka_queue_t *written = rd_kafka_queue_get_main(producer), *queue = rd_kafka_queue_get_consumer(consumer);
 
     static rd_kafka_message_t *batch[256];

@@ -11,6 +11,7 @@
 #define WARMING_SECONDS 5
 
 static const char *brokers, *first, *second, *linger = "0";
+static rd_kafka_t *events;
 static long rate, seconds, partitions = 24, bytes = 1024;
 
 static rd_kafka_t *producer(const char *linger_ms) {
@@ -57,9 +58,9 @@ static void *publish(void *_) {
 
 static void *forward(void *_) {
     (void)_;
-    rd_kafka_t *from = reader(brokers, first, partitions, 1), *to = producer("0.3");
+    rd_kafka_t *to = producer("0.3");
     for (long n = 0; n < rate * seconds; n++) {
-        rd_kafka_message_t *m = next(from);
+        rd_kafka_message_t *m = next(events);
         produce(to, second, n % partitions, m->payload, m->len);
         rd_kafka_message_destroy(m);
     }
@@ -87,6 +88,7 @@ int main(int count, char **words) {
     }
     if (!brokers || !first || !second || rate < 1 || seconds <= WARMING_SECONDS || bytes < 8 || partitions < 1) fail("arguments are missing; see the top of hops.c");
     pthread_t threads[2];
+    events = reader(brokers, first, partitions, 1);
     rd_kafka_t *from = reader(brokers, second, partitions, 1);
     pthread_create(&threads[0], NULL, forward, NULL);
     pthread_create(&threads[1], NULL, publish, NULL);

@@ -1,5 +1,5 @@
 """Open loops: records at their times, whatever comes back, so that a wait of one delays none of the others; and percentiles of how long each took."""
-import time
+import contextlib, time
 from neighbours import identifier, message_id, percentile
 from harness import LINGER_MS, PARTITIONS, Together
 
@@ -74,7 +74,9 @@ def latency_of_events(bench, name, receiver, endpoints, kinds, types, rate, each
     """Percentiles of an open loop of events through both roles, in one process or `apart` in two."""
     world, settling = bench.world(name), rate * SETTLING_SECONDS
     world.endpoints(endpoints, receiver, types=kinds)
-    with Together(world.worker(*FAN_OUT), world.worker(*ONE_LANE, *FEW)) if apart else world.worker("--lanes", "1", *FEW) as worker:
+    roles = (FAN_OUT, (*ONE_LANE, *FEW)) if apart else (("--lanes", "1", *FEW),)
+    with contextlib.ExitStack() as stack:
+        worker = Together(*(stack.enter_context(world.worker(*words)) for words in roles))
         worker.ready()
         took, _ = events_loop(world, worker, receiver, rate, 0, SETTLING_SECONDS + SHORT_LOOP_SECONDS, types, each)
     return percentiles(took[settling:])

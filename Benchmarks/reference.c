@@ -3,6 +3,7 @@
 // writes an attempt record for it. No retries, no limits, no registry: a yardstick, not a worker.
 //
 //   reference --brokers B --topic T --attempts T --partitions N --count N --port P[,P...] [--connections N] [--ca FILE] [--from beginning|end]
+//             So many are in flight at most, over as many connections as that takes where there are several ports.
 //   ... --curl                                                             the same over libcurl, as one would write it by hand
 //   reference --curl --count N --port P [--connections N] [--bytes N]      a bare libcurl loop, without Kafka
 //   reference --fresh resumed|full --count N --port P --ca FILE            a TLS connection for each request instead, without Kafka
@@ -68,7 +69,7 @@ struct connection {
 // Of each port those that wait for a request, the last one first; over libcurl, which has connections of its own, all are the first one's.
 static struct connection *connections, *idle[1000];
 static int opened, in_flight, epoll;
-static double cpu_of_opening;
+static double cpu_of_opening, time_of_opening;
 static SSL_CTX *tls;
 static char buffer[65536], record[32768 + 1024];
 
@@ -97,9 +98,10 @@ static struct connection *take(int port) {
     c->port = port;
     if (use_curl) return c;
     // Connections are kept: what making one takes is no delivery's.
-    double before = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+    double cpu = seconds_of(CLOCK_THREAD_CPUTIME_ID), now = now_seconds();
     open_connection(c);
-    cpu_of_opening += seconds_of(CLOCK_THREAD_CPUTIME_ID) - before;
+    cpu_of_opening += seconds_of(CLOCK_THREAD_CPUTIME_ID) - cpu;
+    time_of_opening += now_seconds() - now;
     return c;
 }
 
@@ -263,7 +265,7 @@ static void worker(void) {
             deliver(m);
         }
     }
-    report(wanted, started, ended, cpu + cpu_of_opening);
+    report(wanted, started + time_of_opening, ended, cpu + cpu_of_opening);
     fflush(stdout);
     _exit(0);
 }
@@ -380,8 +382,9 @@ int main(int count, char **words) {
     }
     if (fresh) return fresh_loop(), 0;
     // More than that are never in flight to any of the receivers.
-    connections = calloc((size_t)connection_count * (use_curl ? 1 : port_count), sizeof *connections);
-    int first = connection_count > port_count || use_curl ? connection_count : port_count;
+    connections = calloc((size_t)(connection_count < 4 ? 4 : connection_count) * (use_curl ? 1 : port_count), sizeof *connections);
+    // Four of each are mostly enough for 64 in flight to a hundred.
+    int first = use_curl || port_count == 1 || connection_count > 4 * port_count ? connection_count : 4 * port_count;
     for (int i = 0; i < first; i++) {
         connections[i].port = use_curl ? 0 : i % port_count;
         if (!use_curl) open_connection(&connections[i]);

@@ -131,7 +131,7 @@ def f(bench):
             world.endpoints(10, receiver, types="kind0.made")
             world.load("events", count, "--types", 1)
             rounds.append(in_turns(
-                number, lambda: world.measure(count * 10, *FAN_OUT, name="martlet_fanout_deliveries_total"), lambda: world.fan_out_reference(count * 10, each=10)))
+                number, lambda: world.measure(count * 10, *FAN_OUT, name="martlet_fanout_deliveries_total", is_whole=True), lambda: world.fan_out_reference(count * 10, each=10)))
         ours, theirs = (medians(list(runs)) for runs in zip(*rounds))
         receiver.log_from_now()
         loop = latency_of_events(bench, "floop", receiver, 10, "kind0.made", 1, 50, each=10)
@@ -241,7 +241,8 @@ def i(bench):
 
 
 def k(bench):
-    """Fan-out alone, delivery alone, and both roles in one process, of the same events; each role beside the same in C, both beside C's delivery."""
+    """Fan-out alone, delivery alone, and both roles in one process, of the same events; each role beside the same in C, both beside C's delivery.
+    Latencies of both roles in one process, and in two."""
     with Nginx(os.path.join(bench.directory, "k")) as receiver:
         count = bench.count(200_000)
 
@@ -253,7 +254,7 @@ def k(bench):
         def fanned_out():
             world, load = world_of_events("k")
             load()
-            return in_turns(number, lambda: world.measure(count, *FAN_OUT, name="martlet_fanout_deliveries_total"), lambda: world.fan_out_reference(count)) + in_turns(
+            return in_turns(number, lambda: world.measure(count, *FAN_OUT, name="martlet_fanout_deliveries_total", is_whole=True), lambda: world.fan_out_reference(count)) + in_turns(
                 number, lambda: world.measure(count, *ONE_LANE, *FEW), lambda: world.reference(count, receiver.ports))
 
         def together():

@@ -27,7 +27,7 @@ public final class GroupConsumer {
     private let owner: ConsumerHandle
     private var handle: OpaquePointer { owner.pointer }
     private let queue: OpaquePointer
-    /// The reading end becomes readable with 4-byte payloads: `Int32.max` for group events, else a partition queue's number.
+    /// The reading end becomes readable with 4-byte payloads: `UInt32.max` for group events, else a partition queue's number.
     private var pipe: (read: Int32, write: Int32)
     private var nextCommit: UInt64 = 0
     private let prefetch: Prefetch

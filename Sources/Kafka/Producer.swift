@@ -13,8 +13,6 @@ public final class Producer {
         public var bufferRecords = 100_000
         /// Values given as arrays aren't copied, but kept until the brokers have answered.
         public var keepsValues = false
-        /// librdkafka's `compression.type`. It compresses each partition's batch, with contexts that it makes for each.
-        public var compression = "lz4"
         /// Nobody is woken when a report arrives: it is found at the next `drainReports`.
         public var areReportsSilent = false
         public var transactionalID: String?
@@ -62,7 +60,7 @@ public final class Producer {
         _ settings: KafkaSettings, _ options: Options, _ wakeUp: WakeUp
     ) throws(KafkaError) -> (OpaquePointer, OpaquePointer) {
         var own: [(String, String)] = [
-            ("enable.idempotence", "true"), ("acks", "all"), ("compression.type", options.compression), ("partitioner", "murmur2_random"),
+            ("enable.idempotence", "true"), ("acks", "all"), ("compression.type", "lz4"), ("partitioner", "murmur2_random"),
             ("linger.ms", String(options.lingerMilliseconds)), ("message.timeout.ms", String(options.messageTimeoutMilliseconds)),
             ("queue.buffering.max.kbytes", String(options.bufferKilobytes)),
             ("queue.buffering.max.messages", String(options.bufferRecords)),
@@ -98,8 +96,8 @@ public final class Producer {
     }
 
     /// The same of a record with nothing but a key and a value, to the key's partition.
-    public func produce(topic: String, key: [UInt8], value: UnsafeRawBufferPointer, token: UInt64) -> Queued {
-        produce(topic, nil, key, key.count, .lies(value), nil, nil, token)
+    public func produce(topic: String, key: Span<UInt8>, value: UnsafeRawBufferPointer, token: UInt64) -> Queued {
+        key.withUnsafeBytes { produce(topic, nil, $0.baseAddress, $0.count, .lies(value), nil, nil, token) }
     }
 
     /// Takes a record's headers one by one.

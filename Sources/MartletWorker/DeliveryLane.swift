@@ -137,7 +137,6 @@ final class DeliveryLane {
 
     private func readInbox() {
         guard hasMail else { return }
-        hasMail = false
         for message in inbox.drain() {
             switch message {
             case .registry(let update): take(update)
@@ -172,6 +171,8 @@ final class DeliveryLane {
             default: ready.append($0)
             }
         }
+        // They may stand behind the sockets that had room here.
+        if isFull { (hasReports, hasGroupEvents) = (true, true) }
         localWall = SystemClock.wallMilliseconds()
         now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: localWall + clock.aheadMilliseconds)
         // Deadlines and the lease come before sockets: a worker that was suspended must not act on what has meanwhile been lost.

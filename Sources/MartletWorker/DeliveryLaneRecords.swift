@@ -134,8 +134,9 @@ extension DeliveryLane {
             startedMilliseconds: item.startedWall, result: result, verdict: verdict, worker: configuration.name)
         attemptRecord.removeAll(keepingCapacity: true)
         record.append(to: &attemptRecord)
-        let key = item.startedAt?.key ?? Array(item.headers.endpointID.utf8)
-        let queued = attemptRecord.withUnsafeBytes { attemptLog.produce(topic: attemptsTopic, key: key, value: $0, token: 0) }
+        let queued = attemptRecord.withUnsafeBytes { value in
+            item.headers.withEndpointID { attemptLog.produce(topic: attemptsTopic, key: $0, value: value, token: 0) }
+        }
         if queued != .queued { metrics.attemptLogFailures.add() }
     }
 

@@ -119,9 +119,6 @@ final class FanOutStage {
         producing.bufferKilobytes = configuration.fanOutBytesLimit / 1_024
         // What a turn writes comes in runs of one partition: enough for a run to be gathered, and little for a single event.
         producing.lingerMilliseconds = 0.3
-        // Where events come one by one a batch is a record: compressing it, and having that undone by the broker, which checks it, and the lane, cost a
-        // tenth of the worker's CPU for an event, and a sixth less latency.
-        producing.compression = "none"
         producer = try Producer(configuration.kafka, producing)
         loop.watch(member.consumer.eventsReady, for: .readable, token: Token.member)
         loop.watch(inbox.wakeUp.descriptor, for: .readable, token: Token.inbox)

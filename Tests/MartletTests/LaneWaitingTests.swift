@@ -131,7 +131,6 @@ struct LaneWaitingTests {
         #expect(deferrals <= RetryTier.deferralLimit && writes <= RetryTier.rewriteLimit, "seed \(seed): \(deferrals), \(writes)")
     }
 
-    /// What waits for the registry holds back its endpoint's later records, also after one of several has left for a retry topic.
     /// Each delivery would wake the lane once more, 5 s after it was done.
     @Test func aLaneWithNothingToDoSleeps() throws {
         var bench = try Self.bench()
@@ -151,6 +150,7 @@ struct LaneWaitingTests {
         #expect(Self.moved(&bench) == [waiting])
     }
 
+    /// What waits for the registry holds back its endpoint's later records, also after one of several has left for a retry topic.
     @Test func whatWaitsForTheRegistryKeepsItsPlace() throws {
         var bench = try Self.bench()
         bench.register(id: "other")

@@ -31,8 +31,6 @@ public final class PreparedEndpoint: Sendable {
         return others.takeUnretainedValue()
     }
 
-    /// The key of its records.
-    public var key: [UInt8] { part { $0.key } }
     /// nil: the URL can't be delivered to under these rules; `refusal` says why.
     public var target: RequestTarget? { part { $0.target } }
     public var isDeliverable: Bool { part { $0.target != nil } }
@@ -54,7 +52,6 @@ public final class PreparedEndpoint: Sendable {
     private var sensitive: [String] { part { $0.sensitive } }
 
     private final class Parts: Sendable {
-        let key: [UInt8]
         let target: RequestTarget?
         let refusal: String?
         let redactedURL: String
@@ -67,7 +64,6 @@ public final class PreparedEndpoint: Sendable {
         let sensitive: [String]
 
         init(_ endpoint: Endpoint, _ rules: EndpointURL.Rules) {
-            key = Array(endpoint.id.utf8)
             headers =
                 endpoint.headers.compactMap { header in header.text.plain.map { HTTPHeader(header.name, $0) } }
                 + (endpoint.auth?.header.map { [$0] } ?? [])
