@@ -142,7 +142,7 @@ def g(bench):
     """100 active endpoints, alone and among 100,000 registered ones, in turns; and how long the registry takes to be read (j),
     beside a client that reads its topic and looks at nothing."""
     with Nginx(os.path.join(bench.directory, "g")) as receiver:
-        count, worlds = bench.count(200_000), [(bench.world("g100"), 100, []), (bench.world("g"), 100_000, [])]
+        count, worlds = bench.count(400_000), [(bench.world("g100"), 100, []), (bench.world("g"), 100_000, [])]
         for world, endpoints, _ in worlds:
             world.endpoints(endpoints, receiver)
         for number in range(bench.rounds):

@@ -1,4 +1,5 @@
 internal import CRdkafka
+internal import EventLoop
 internal import Glibc
 
 /// Topic administration. Every call blocks: for the command line and start-up checks.
@@ -31,6 +32,8 @@ public final class TopicAdmin {
         public var partitions: [String: Int] = [:]
         /// Of the partition that has the fewest.
         public var replicas: [String: Int] = [:]
+        /// How many partitions have a leader.
+        var led: [String: Int] = [:]
         public var brokers = 0
     }
 
@@ -47,6 +50,7 @@ public final class TopicAdmin {
             let name = String(cString: topic.topic)
             found.partitions[name] = Int(topic.partition_cnt)
             found.replicas[name] = (0..<Int(topic.partition_cnt)).map { Int(topic.partitions[$0].replica_cnt) }.min()
+            found.led[name] = (0..<Int(topic.partition_cnt)).count { topic.partitions[$0].leader >= 0 }
         }
         return found
     }
@@ -63,7 +67,7 @@ public final class TopicAdmin {
         }.sorted { $0.0 < $1.0 }
     }
 
-    /// Creates topics; one that exists is left alone. Returns an error per topic that could not be made.
+    /// Creates topics; one that exists is left alone. Returns an error per topic that could not be made, when the others can be used.
     public func create(_ topics: [TopicSpecification], replicationFactor: Int) throws(KafkaError) -> [String: KafkaError] {
         var reason = [CChar](repeating: 0, count: 512)
         var requests: [OpaquePointer?] = []
@@ -74,27 +78,42 @@ public final class TopicAdmin {
             for setting in topic.settings { rd_kafka_NewTopic_set_config(made, setting.name, setting.value) }
             requests.append(made)
         }
-        return try run(RD_KAFKA_ADMIN_OP_CREATETOPICS, "create topics") { options, queue in
+        let failures = try run(RD_KAFKA_ADMIN_OP_CREATETOPICS, "create topics") { options, queue in
             rd_kafka_CreateTopics(handle, &requests, requests.count, options, queue)
         } results: { event in
             var count = 0
             let results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count)
             return Self.failures(results, count).filter { $0.value.code != .topicAlreadyExists }
         }
+        awaitLeaders(topics.filter { failures[$0.name] == nil }.map { ($0.name, $0.partitions) })
+        return failures
     }
 
-    /// Raises topics to `partitions`.
+    /// Brokers answer before they tell of new partitions, by seconds where there are thousands. Waits for that as long as for an answer; what isn't
+    /// told of by then is left to whoever needs it.
+    private func awaitLeaders(_ topics: [(name: String, partitions: Int)]) {
+        let deadline = SystemClock.monotonicMilliseconds() + Int64(timeout)
+        while SystemClock.monotonicMilliseconds() < deadline {
+            let led = (try? describe().led) ?? [:]
+            if topics.allSatisfy({ led[$0.name, default: 0] >= $0.partitions }) { return }
+            _ = WakeUp.sleep(milliseconds: 50)
+        }
+    }
+
+    /// Raises topics to `partitions`. Returns an error per topic that could not be, when the others' new partitions can be used.
     public func grow(_ topics: [String], to partitions: Int) throws(KafkaError) -> [String: KafkaError] {
         var reason = [CChar](repeating: 0, count: 512)
         var requests: [OpaquePointer?] = topics.map { rd_kafka_NewPartitions_new($0, partitions, &reason, reason.count) }
         defer { for request in requests { rd_kafka_NewPartitions_destroy(request) } }
-        return try run(RD_KAFKA_ADMIN_OP_CREATEPARTITIONS, "add partitions") { options, queue in
+        let failures = try run(RD_KAFKA_ADMIN_OP_CREATEPARTITIONS, "add partitions") { options, queue in
             rd_kafka_CreatePartitions(handle, &requests, requests.count, options, queue)
         } results: { event in
             var count = 0
             let results = rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(event), &count)
             return Self.failures(results, count)
         }
+        awaitLeaders(topics.filter { failures[$0] == nil }.map { ($0, partitions) })
+        return failures
     }
 
     /// The settings in force per topic.
