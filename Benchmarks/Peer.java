@@ -187,8 +187,8 @@ final class Peer {
         }
         double seconds = (System.nanoTime() - began) / 1e9;
         producer.flush();
-        long counted = wanted - half, pages = Long.parseLong(Files.readString(Path.of("/proc/self/statm")).split(" ")[1]);
-        System.out.printf(Locale.ROOT, "{\"per_second\": %.0f, \"cpu_us\": %.3f, \"rss_mb\": %.1f}%n", counted / seconds, (system.getProcessCpuTime() - cpu) / 1e3 / counted, pages * 4096.0 / (1 << 20));
+        long counted = wanted - half, kilobytes = Long.parseLong(Files.readString(Path.of("/proc/self/status")).replaceAll("(?s).*VmHWM:\\s*(\\d+).*", "$1"));
+        System.out.printf(Locale.ROOT, "{\"per_second\": %.0f, \"cpu_us\": %.3f, \"rss_mb\": %.1f}%n", counted / seconds, (system.getProcessCpuTime() - cpu) / 1e3 / counted, kilobytes / 1024.0);
         System.out.flush();
         Runtime.getRuntime().halt(0);
     }
