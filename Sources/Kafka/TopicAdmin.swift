@@ -83,10 +83,10 @@ public final class TopicAdmin {
         } results: { event in
             var count = 0
             let results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count)
-            return Self.failures(results, count).filter { $0.value.code != .topicAlreadyExists }
+            return Self.failures(results, count)
         }
         awaitLeaders(topics.filter { failures[$0.name] == nil }.map { ($0.name, $0.partitions) })
-        return failures
+        return failures.filter { $0.value.code != .topicAlreadyExists }
     }
 
     /// Brokers answer before they tell of new partitions, by seconds where there are thousands. Waits for that as long as for an answer; what isn't
