@@ -76,6 +76,7 @@ static void reports(rd_kafka_queue_t *queue, int wait) {
         if (rd_kafka_event_type(e) == RD_KAFKA_EVENT_DR) acknowledged += rd_kafka_event_message_count(e);
         wait = 0;
     }
+    if (is_mark(acknowledged, wanted)) mark(acknowledged, now_seconds());
 }
 
 static void fan_out(rd_kafka_message_t *m, rd_kafka_queue_t *queue) {
@@ -165,12 +166,8 @@ int main(int count, char **words) {
             rd_kafka_message_destroy(batch[i]);
         }
         reports(written, 0);
-        if (is_mark(acknowledged, wanted)) mark(acknowledged, now_seconds());
     }
-    while (acknowledged < made) {
-        reports(written, 100);
-        if (is_mark(acknowledged, wanted)) mark(acknowledged, now_seconds());
-    }
+    while (acknowledged < made) reports(written, 100);
     report(made, started, now_seconds(), cpu);
     fflush(stdout);
     _exit(0);
