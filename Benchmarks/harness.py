@@ -1,5 +1,5 @@
 """What the scenarios stand on: programs, receivers, workers and how they are measured."""
-import glob, json, os, resource, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
+import glob, itertools, json, os, resource, shutil, signal, socket, statistics, subprocess, sys, tempfile, time, urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -9,6 +9,26 @@ LINGER_MS = "1"
 TICK = os.sysconf("SC_CLK_TCK")
 # Of any program that is run: what takes longer hangs.
 LONGEST_SECONDS = 900
+
+
+def medians(runs):
+    """Of each figure; None of no runs."""
+    return {figure: statistics.median(run[figure] for run in runs) for figure in runs[0]} if runs else None
+
+
+def in_turns(number, *runs):
+    """Their results in this order; each time another one begins, as whoever comes second finds the broker warmer."""
+    order = [(number + place) % len(runs) for place in range(len(runs))]
+    found = {which: runs[which]() for which in order}
+    return tuple(found[which] for which in range(len(runs)))
+
+
+_once = itertools.count()
+
+
+def once_each(*runs):
+    """Of what runs once: who begins changes from one pair to the next."""
+    return in_turns(next(_once), *runs)
 
 
 def build():
@@ -256,14 +276,14 @@ def reference(*words):
 class RunningReference(Stopping):
     """Beside what is published meanwhile."""
 
-    def __init__(self, world, words, name="reference"):
-        self.log = os.path.join(world.directory, name + ".log")
+    def __init__(self, world, words, name="reference", program_=None, seconds=1):
+        """`seconds`: for finding where its log begins, or ends."""
+        self.log, self.seconds = os.path.join(world.directory, name + ".log"), seconds
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen([program(name), *map(str, words)], stdout=log, stderr=log)
+            self.process = subprocess.Popen([*(program_ or [program(name)]), *map(str, words)], stdout=log, stderr=log)
 
     def ready(self):
-        # For finding where its log begins, or ends.
-        time.sleep(1)
+        time.sleep(self.seconds)
 
     def figures(self):
         """When it has delivered as many as it was told to."""
@@ -375,14 +395,21 @@ class World:
         return Together(self.running_reference(ports, *new), RunningReference(self, (*self.fan_out_words(10**9, to="deliveries"), *new), "fanout"))
 
     def both_references(self, count, ports):
-        """CPU in microseconds of both in C at the same time, in two processes: fan-out and the delivery of what it writes."""
+        """Both in C at the same time, in two processes: fan-out and the delivery of what it writes."""
         with RunningReference(self, self.reference_words(count, ports, ())) as sender:
             sender.ready()
-            return self.fan_out_reference(count, to="deliveries")["cpu_us"] + sender.figures()["cpu_us"]
+            fan_out, delivery = self.fan_out_reference(count, to="deliveries"), sender.figures()
+        return {"cpu_us": fan_out["cpu_us"] + delivery["cpu_us"], "per_second": delivery["per_second"], "rss_mb": fan_out["rss_mb"] + delivery["rss_mb"]}
 
-    def java_peer(self, classes, count, port):
+    def java_words(self, classes, count, port):
         flags = ["-XX:+UseParallelGC", "-Xms512m", "-Xmx512m", "-cp", ":".join([classes, *kafka_jars()])]
-        return figures_of(["java", *flags, "Peer", self.brokers, self.prefix + "deliveries", self.prefix + "attempts", PARTITIONS, count, port, 64], "the worker in Java")
+        return ["java", *flags, "Peer", self.brokers, self.prefix + "deliveries", self.prefix + "attempts", PARTITIONS, count, port, 64]
+
+    def java_peer(self, *which):
+        return figures_of(self.java_words(*which), "the worker in Java")
+
+    def running_java_peer(self, classes, port):
+        return RunningReference(self, (), "java", [str(word) for word in self.java_words(classes, 10**9, port)], seconds=3)
 
     def read_endpoints(self):
         """Seconds that a client takes to start and read the registry's topic to its end."""
@@ -442,22 +469,28 @@ class Worker(Stopping):
             raise SystemExit(f"bench: {what}; its log: {open(self.log).read()[-2000:]}")
 
     def delivered(self, count, seconds=300):
-        """Waits until so many are, since its start. How many were found to be, and the most memory seen meanwhile."""
-        end, memory = time.time() + seconds, 0
+        """Waits until so many are, since its start. How many were found to be."""
+        end = time.time() + seconds
         while (now := self.metric("martlet_end_to_end_seconds_count")) < count:
-            memory = max(memory, self.usage()[1])
             self.check(end, f"not all of {count} after {seconds} s")
             time.sleep(0.2)
-        return now, memory
+        return now
 
-    def whole(self, count, load, share=1):
-        """CPU in microseconds of all that a delivery takes, and how many a second, from before `load` publishes so many until that share of them
-        is delivered; the most memory seen since they are published."""
-        before, cpu, begun = self.metric("martlet_end_to_end_seconds_count"), self.usage()[0], time.time()
+    def capacity(self, count, load, share):
+        """How many a second, from before `load` publishes so many until that share of them is delivered."""
+        before, begun = self.metric("martlet_end_to_end_seconds_count"), time.time()
         load()
-        now, memory = self.delivered(before + count * share)
-        done = now - before
-        return {"cpu_us": (self.usage()[0] - cpu) / done * 1e6, "per_second": done / (time.time() - begun), "rss_mb": memory}
+        return (self.delivered(before + count * share) - before) / (time.time() - begun)
+
+    def stopped(self, load):
+        """Stands still while `load` publishes, so that all of it lies ready. A look at it before it goes on, for `measure`."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            load()
+        finally:
+            look = (0, self.usage()[0], time.time())
+            self.process.send_signal(signal.SIGCONT)
+        return look
 
     def most_in_flight(self, wanted, seconds=150):
         """Memory in MB with so many requests in flight at the same time."""
@@ -470,10 +503,10 @@ class Worker(Stopping):
         self.process.kill()
         return memory
 
-    def measure(self, count, name="martlet_end_to_end_seconds_count", seconds=300, is_whole=False):
+    def measure(self, count, name="martlet_end_to_end_seconds_count", seconds=300, is_whole=False, since=None):
         """CPU in microseconds, and how many a second, from the first look that finds a twentieth done to the last one that finds no more than seven
         tenths: what a lane has fetched ahead, 27,000 records at most, is as much at both. `is_whole`: CPU from the last look that finds nothing
-        done until all are, as fan-out has fetched most of a backlog before. And the most memory seen. `name`: a metric that counts as it happens;
+        done, or from `since`, until all are, as fan-out has fetched most of a backlog before. And the most memory seen. `name`: a metric that counts as it happens;
         others are brought up to date once a second."""
         end, memory, looks = time.time() + seconds, 0, [(0, self.usage()[0], time.time())]
         while looks[-1][0] < count:
@@ -487,7 +520,7 @@ class Worker(Stopping):
         if not middle or middle[-1][0] - middle[0][0] < count * 0.3:
             print("bench: too short a run: it is counted from the worker's start", file=sys.stderr)
             middle = looks
-        counted = [look for look in looks if look[0] == 0][-1:] + looks[-1:] if is_whole else middle
+        counted = [since or [look for look in looks if look[0] == 0][-1], looks[-1]] if is_whole else middle
         return {"cpu_us": (counted[-1][1] - counted[0][1]) / (counted[-1][0] - counted[0][0]) * 1e6,
                 "per_second": (middle[-1][0] - middle[0][0]) / (middle[-1][2] - middle[0][2]), "rss_mb": memory}
 

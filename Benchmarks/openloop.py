@@ -1,13 +1,15 @@
 """Open loops: records at their times, whatever comes back, so that a wait of one delays none of the others; and percentiles of how long each took."""
 import contextlib, time
 from neighbours import identifier, message_id, percentile
-from harness import LINGER_MS, PARTITIONS, Together
+from harness import LINGER_MS, PARTITIONS, Together, once_each
 
 PERCENTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
 # What isn't counted before: topics, clients and connections are new.
 SHORT_LOOP_SECONDS, SETTLING_SECONDS = 10, 3
 ONE_LANE, FEW = ("--roles", "delivery", "--lanes", "1"), ("--max-in-flight", "64")
 FAN_OUT = ("--roles", "fanout")
+# A second. Not 500: a log in whole milliseconds would see all of them at the same part of one.
+RATE = 503
 
 
 def latencies(ours, theirs):
@@ -22,16 +24,26 @@ def percentiles(took):
 
 def latency(bench, name, endpoints, receiver, words=(), scheme="http", reference_words=(), **how):
     """Percentiles of an open loop of deliveries by one lane, and of one by the reference."""
-    world = bench.world(name)
-    with world.running_reference(receiver.ports[:endpoints], *reference_words) as sender:
-        theirs = loop_of_deliveries(world, sender, receiver, endpoints, lambda n: f"dlv_{n:026d}", **how)
+    def theirs():
+        world = bench.world(name)
+        with world.running_reference(receiver.ports[:endpoints], *reference_words) as sender:
+            return loop_of_deliveries(world, sender, receiver, endpoints, delivery_id, **how)
+    return once_each(lambda: latency_of_lane(bench, name, endpoints, receiver, words, scheme, **how), theirs)
+
+
+def latency_of_lane(bench, name, endpoints, receiver, words=(), scheme="http", **how):
     world = bench.world(name)
     world.endpoints(endpoints, receiver, scheme=scheme)
-    with world.worker(*ONE_LANE, *words) as sender:
-        return loop_of_deliveries(world, sender, receiver, endpoints, **how), theirs
+    with world.worker(*ONE_LANE, *words) as worker:
+        return loop_of_deliveries(world, worker, receiver, endpoints, **how)
 
 
-def loop_of_deliveries(world, sender, receiver, endpoints, id_of=message_id, bytes_=1024, rate=500, first=0, but=None):
+def delivery_id(number):
+    """What others than the worker send as webhook-id."""
+    return f"dlv_{number:026d}"
+
+
+def loop_of_deliveries(world, sender, receiver, endpoints, id_of=message_id, bytes_=1024, rate=RATE, first=0, but=None):
     """Percentiles, from when each should have been published to the receiver's log of it, whose webhook-id is `id_of` its number. `but`: the
     number of an endpoint whose deliveries aren't waited for."""
     sender.ready()

@@ -5,8 +5,9 @@
 //   reference --brokers B --topic T --attempts T --partitions N --count N --port P[,P...] [--connections N] [--ca FILE] [--from beginning|end]
 //             So many are in flight at most, over as many connections as that takes where there are several ports.
 //   ... --curl                                                             the same over libcurl, as one would write it by hand
+//   ... --fresh resumed|full --ca FILE                                     a TLS connection for each request
 //   reference --curl --count N --port P [--connections N] [--bytes N]      a bare libcurl loop, without Kafka
-//   reference --fresh resumed|full --count N --port P --ca FILE            a TLS connection for each request instead, without Kafka
+//   reference --fresh resumed|full --count N --port P --ca FILE            connections alone, without Kafka
 //
 // Prints one line of JSON: deliveries, seconds from the first to the last, so many a second (with Kafka, from a twentieth of them until seven tenths
 // are done), CPU in microseconds per delivery, the most memory.
@@ -72,6 +73,7 @@ static struct connection *connections, *idle[1000];
 static int opened, in_flight, epoll;
 static double cpu_of_opening, time_of_opening;
 static SSL_CTX *tls;
+static SSL_SESSION *session;
 static char buffer[65536], record[32768 + 1024];
 
 static void open_connection(struct connection *c) {
@@ -84,6 +86,7 @@ static void open_connection(struct connection *c) {
         c->ssl = SSL_new(tls);
         SSL_set_fd(c->ssl, c->fd);
         X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(c->ssl), "127.0.0.1");
+        if (session) SSL_set_session(c->ssl, session);
         if (SSL_connect(c->ssl) != 1) fail("the TLS handshake failed");
     }
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
@@ -91,10 +94,20 @@ static void open_connection(struct connection *c) {
     epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &e);
 }
 
+static void close_connection(struct connection *c) {
+    SSL_shutdown(c->ssl);
+    SSL_free(c->ssl);
+    close(c->fd);
+}
+
 static void put(struct connection *c) { c->next_idle = idle[c->port], idle[c->port] = c; }
 static struct connection *take(int port) {
     struct connection *c = idle[port];
-    if (c) return idle[port] = c->next_idle, c;
+    if (c) {
+        idle[port] = c->next_idle;
+        if (fresh) open_connection(c);
+        return c;
+    }
     c = &connections[opened++];
     c->port = port;
     if (use_curl) return c;
@@ -210,6 +223,7 @@ static void finished(int number) {
     if (++done == wanted) ended = now_seconds();
     if (is_mark(done, wanted)) mark(done, now_seconds() - time_of_opening);
     in_flight--;
+    if (fresh) close_connection(c);
     put(c);
 }
 
@@ -308,7 +322,6 @@ static void curl_loop(void) {
 
 // ---- a connection for each request
 
-static SSL_SESSION *session;
 static int on_session(SSL *s, SSL_SESSION *made) {
     (void)s;
     if (session) SSL_SESSION_free(session);
@@ -324,8 +337,6 @@ static void fresh_loop(void) {
     int head_size = sprintf(head, "POST /ep_0 HTTP/1.1\r\nHost: 127.0.0.1\r\ncontent-type: application/json\r\nContent-Length: %d\r\n\r\n", body_bytes);
     memcpy(request, head, head_size);
     memcpy(request + head_size, body, body_bytes);
-    SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-    if (resumes) SSL_CTX_sess_set_new_cb(tls, on_session);
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(0x7f000001)};
     double started = now_seconds(), cpu = cpu_seconds();
     for (long done = 0; done < wanted; done++) {
@@ -382,14 +393,18 @@ int main(int count, char **words) {
         if (SSL_CTX_load_verify_locations(tls, ca, NULL) != 1) fail("--ca can't be read");
         SSL_CTX_set_verify(tls, SSL_VERIFY_PEER, NULL);
     }
-    if (fresh) return fresh_loop(), 0;
+    if (fresh) {
+        SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+        if (!strcmp(fresh, "resumed")) SSL_CTX_sess_set_new_cb(tls, on_session);
+        if (!brokers) return fresh_loop(), 0;
+    }
     // More than that are never in flight to any of the receivers.
     connections = calloc((size_t)(connection_count < 4 ? 4 : connection_count) * (use_curl ? 1 : port_count), sizeof *connections);
     // Four of each are mostly enough for 64 in flight to a hundred.
     int first = use_curl || port_count == 1 || connection_count > 4 * port_count ? connection_count : 4 * port_count;
     for (int i = 0; i < first; i++) {
         connections[i].port = use_curl ? 0 : i % port_count;
-        if (!use_curl) open_connection(&connections[i]);
+        if (!use_curl && !fresh) open_connection(&connections[i]);
         put(&connections[i]);
     }
     opened = first;

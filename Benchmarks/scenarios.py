@@ -2,30 +2,23 @@
 ratio, or the value where there is no reference, should be; with a fourth element the value in any case."""
 import argparse, os, statistics, subprocess, sys
 from neighbours import alternating
-from openloop import FAN_OUT, FEW, ONE_LANE, SETTLING_SECONDS, c_delivery_id, events_loop, latencies, latency, latency_of_events, latency_of_hops, loop_of_deliveries, percentiles
-from harness import PARTITIONS, Nginx, SlowReceiver, kafka_jars, reference
+from openloop import FAN_OUT, FEW, ONE_LANE, RATE, SETTLING_SECONDS, c_delivery_id, delivery_id, events_loop, latencies, latency, latency_of_events, latency_of_hops, latency_of_lane, loop_of_deliveries, percentiles
+from harness import PARTITIONS, Nginx, SlowReceiver, in_turns, kafka_jars, medians, once_each, reference
 
 # Of an endpoint of 100 a second: more than it can get during an open loop. A multiple of 24.
 LIMITED_BACKLOG = 4_800
 # Of h, and of its worker before.
 OPEN_LOOP_SECONDS, WARMING_SECONDS, WARMING_RATE = 20, 40, 2_000
 
+# Scenarios that an embedded cluster has room for.
+EMBEDDED = ("a", "b", "f", "k", "m")
+# Scenarios whose broker compiles all that it can.
+WARM = ("e", "h")
+
 
 def figures(ours, theirs, cpu_target=None, speed_target=None):
     targets = {"cpu_us": cpu_target and ("<=", cpu_target), "per_second": speed_target and (">=", speed_target)}
     return {figure: (ours[figure], theirs[figure], targets.get(figure)) for figure in ("cpu_us", "per_second", "rss_mb")}
-
-
-def medians(runs):
-    """Of each figure; None of no runs."""
-    return {figure: statistics.median(run[figure] for run in runs) for figure in runs[0]} if runs else None
-
-
-def in_turns(number, *runs):
-    """Their results in this order; each time another one begins, as whoever comes second finds the broker warmer."""
-    order = [(number + place) % len(runs) for place in range(len(runs))]
-    found = {which: runs[which]() for which in order}
-    return tuple(found[which] for which in range(len(runs)))
 
 
 def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, scheme="http", has_reference=True, reference_words=(), rounds=None, first=0):
@@ -45,7 +38,7 @@ def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, s
     return medians(ours), medians(theirs)
 
 
-def beside_reference(bench, receiver, count, cases, words=FEW, bytes_=1024, rate=500, rounds=None, **how):
+def beside_reference(bench, receiver, count, cases, words=FEW, bytes_=1024, rate=RATE, rounds=None, **how):
     """Rows of `cases`: title, endpoints, targets of CPU and deliveries a second. The latencies come last, as the receiver then writes a log."""
     runs = [deliveries(bench, "backlog", endpoints, receiver, count, words, bytes_=bytes_, rounds=rounds, **how) for _, endpoints, *_ in cases]
     receiver.log_from_now()
@@ -72,7 +65,7 @@ def b(bench):
 def c(bench):
     """64 KB bodies."""
     with Nginx(os.path.join(bench.directory, "c")) as receiver:
-        yield from beside_reference(bench, receiver, bench.count(40_000), (("64 KB bodies", 1, 1.5),), bytes_=65_536, rate=100, rounds=bench.few)
+        yield from beside_reference(bench, receiver, bench.count(40_000), (("64 KB bodies", 1, 1.5),), bytes_=65_536, rate=103, rounds=bench.few)
 
 
 def d(bench):
@@ -88,8 +81,9 @@ def d(bench):
     plain, plain_reference, ours, theirs = (medians(list(runs)) for runs in zip(*rounds))
     with SlowReceiver(50, log=os.path.join(bench.directory, "d.log")) as slow:
         loop = latency(bench, "dloop", 240, slow, many, reference_words=connections)
-    yield "50 ms receivers", {"cpu_us": (ours["cpu_us"], plain["cpu_us"], ("<=", 1.5)), "per_second": (ours["per_second"], None, None), "rss_mb": (ours["rss_mb"], None, ("<=", 150)), **latencies(*loop)}
-    yield "the same of the C reference", {"cpu_us": (theirs["cpu_us"], plain_reference["cpu_us"], None), "per_second": (theirs["per_second"], None, None)}
+    yield "50 ms receivers", {"cpu_us": (ours["cpu_us"], plain["cpu_us"], ("<=", 1.5)), "per_second": (ours["per_second"], plain["per_second"], None),
+                              "rss_mb": (ours["rss_mb"], plain["rss_mb"], ("<=", 150), "absolute"), **latencies(*loop)}
+    yield "the same of the C reference", figures(theirs, plain_reference)
     yield "the 64 beside it, as in (a)", figures(plain, plain_reference, 1.5, 0.6)
     with SlowReceiver(10_000) as receiver:
         yield "10,000 in flight at once", {"rss_mb": (*at_once(bench, "dplain", receiver), ("<=", 150), "absolute")}
@@ -112,7 +106,7 @@ def at_once(bench, name, receiver, words=(), scheme="http", reference_words=()):
 
 def e(bench):
     """1 % hanging and 1 % refusing among 1,000 endpoints: what the healthy ones notice of it. More of it: `scripts/bench neighbours`."""
-    options = argparse.Namespace(martlet=bench.martlet, brokers=bench.brokers, rounds=bench.rounds, events=bench.count(60_000), rate=500, seconds=30, settle=20)
+    options = argparse.Namespace(martlet=bench.martlet, brokers=bench.brokers, rounds=bench.rounds, events=bench.count(60_000), rate=RATE, seconds=30, settle=20)
     _, medians = alternating(options, os.path.join(bench.directory, "e"))
     healthy, beside = medians[False], medians[True]
     yield "healthy endpoints beside sick ones", {
@@ -134,8 +128,8 @@ def f(bench):
                 number, lambda: world.measure(count * 10, *FAN_OUT, name="martlet_fanout_deliveries_total", is_whole=True), lambda: world.fan_out_reference(count * 10, each=10)))
         ours, theirs = (medians(list(runs)) for runs in zip(*rounds))
         receiver.log_from_now()
-        loop = latency_of_events(bench, "floop", receiver, 10, "kind0.made", 1, 50, each=10)
-        yield "1 event to 10 endpoints", {**figures(ours, theirs), **latencies(loop, latency_of_hops(bench, 50))}
+        loop = once_each(lambda: latency_of_events(bench, "floop", receiver, 10, "kind0.made", 1, 53, each=10), lambda: latency_of_hops(bench, 53))
+        yield "1 event to 10 endpoints", {**figures(ours, theirs), **latencies(*loop)}
 
 
 def g(bench):
@@ -151,12 +145,13 @@ def g(bench):
                 runs.append(world.measure(count, *ONE_LANE, *FEW))
         few, many = (medians(runs) for _, _, runs in worlds)
         receiver.log_from_now()
-        loops = []
-        for world, _, _ in worlds:
+
+        def loop(world):
             with world.worker(*ONE_LANE, *FEW) as worker:
-                loops.append(loop_of_deliveries(world, worker, receiver, 100, first=count))
-        yield "100 of 100,000 endpoints", {
-            "cpu_us": (many["cpu_us"], few["cpu_us"], ("<=", 1.05)), "more_rss_mb": (many["rss_mb"] - few["rss_mb"], None, ("<=", 150)), **latencies(loops[1], loops[0])}
+                return loop_of_deliveries(world, worker, receiver, 100, first=count)
+        loops = once_each(lambda: loop(worlds[1][0]), lambda: loop(worlds[0][0]))
+        yield "100 of 100,000 endpoints", {**figures(many, few, 1.05), "more_rss_mb": (many["rss_mb"] - few["rss_mb"], None, ("<=", 150)), **latencies(*loops)}
+
         def started():
             with worlds[1][0].worker() as worker:
                 return worker.ready()
@@ -178,7 +173,7 @@ def h(bench):
             first, count, capacities = WARMING_RATE * WARMING_SECONDS, bench.count(100_000), []
             for _ in range(bench.few):
                 # But for the last quarter: what has to wait for one endpoint's place goes through a retry topic, for five seconds.
-                capacities.append(worker.whole(count, lambda: world.load("events", count, "--types", 100, "--first", first), share=0.75)["per_second"])
+                capacities.append(worker.capacity(count, lambda: world.load("events", count, "--types", 100, "--first", first), share=0.75))
                 worker.delivered(first + count)
                 first += count
             fifth = max(200, int(statistics.median(capacities) / 5))
@@ -189,11 +184,11 @@ def h(bench):
                 sender.ready()
                 events_loop(world, sender, receiver, rate, first, SETTLING_SECONDS, **how)
                 took, cpu = events_loop(world, sender, receiver, rate, first + rate * SETTLING_SECONDS, OPEN_LOOP_SECONDS, **how)
-                return {**percentiles(took), "cpu_us": cpu}
+                return {**percentiles(took), "cpu_us": cpu, "rss_mb": sender.usage()[1]}
 
         # Not one for each round: thousands of partitions that nobody uses cost the broker a quarter of its CPU more.
         bare = bench.world("bare")
-        for rate, (p50, p99) in {500: (None, None), fifth: (("<=", 4), ("<=", 10))}.items():
+        for rate, (p50, p99) in {RATE: (None, None), fifth: (("<=", 4), ("<=", 10))}.items():
             runs = []
             for number in range(bench.few):
                 runs.append(in_turns(
@@ -203,14 +198,8 @@ def h(bench):
             ours, theirs, hops = (medians(list(of_one)) for of_one in zip(*runs))
             yield f"open loop, {rate} a second", {
                 "p50_ms": (ours["p50_ms"], theirs["p50_ms"], p50, "absolute"), "p99_ms": (ours["p99_ms"], theirs["p99_ms"], p99, "absolute"),
-                "p999_ms": (ours["p999_ms"], theirs["p999_ms"], None), "cpu_us": (ours["cpu_us"], theirs["cpu_us"], None)}
+                "p999_ms": (ours["p999_ms"], theirs["p999_ms"], None), "cpu_us": (ours["cpu_us"], theirs["cpu_us"], None), "rss_mb": (ours["rss_mb"], theirs["rss_mb"], None)}
             yield f"{rate} a second, beside the hops", latencies(ours, hops)
-
-
-# Scenarios that an embedded cluster has room for.
-EMBEDDED = ("a", "b", "f", "k", "m")
-# Scenarios whose broker compiles all that it can.
-WARM = ("e", "h")
 
 
 def i(bench):
@@ -236,8 +225,8 @@ def i(bench):
                 world.load("deliveries", LIMITED_BACKLOG, "--partitions", PARTITIONS, "--endpoints", 1)
             with world.worker(*ONE_LANE, *FEW) as worker:
                 return loop_of_deliveries(world, worker, receiver, 24, first=LIMITED_BACKLOG, but=0)
-        loops = [loop(True), loop(False)]
-        yield "23 endpoints beside a limited one", {"per_second": (beside["per_second"], without["per_second"], (">=", 0.9)), "cpu_us": (beside["cpu_us"], without["cpu_us"], None), **latencies(*loops)}
+        loops = once_each(lambda: loop(True), lambda: loop(False))
+        yield "23 endpoints beside a limited one", {**figures(beside, without, speed_target=0.9), **latencies(*loops)}
 
 
 def k(bench):
@@ -262,7 +251,7 @@ def k(bench):
             with world.worker("--lanes", "1", *FEW) as worker:
                 worker.ready()
                 # Both roles' work from the first event on: fan-out would be through before many deliveries are.
-                return worker.whole(count, load)
+                return worker.measure(count, is_whole=True, since=worker.stopped(load))
 
         def together_in_c():
             world, load = world_of_events("kc")
@@ -272,46 +261,44 @@ def k(bench):
         rounds = []
         for number in range(bench.rounds):
             apart, both, both_in_c = in_turns(number, fanned_out, together, together_in_c)
-            rounds.append((*apart, both, {"cpu_us": both_in_c}))
+            rounds.append((*apart, both, both_in_c))
         alone, fan_out, second, theirs, both, both_in_c = (medians(list(runs)) for runs in zip(*rounds))
         receiver.log_from_now()
-        loop, loop_apart = (latency_of_events(bench, "kloop", receiver, 24, "kind%d.made", 24, 500, apart=apart) for apart in (False, True))
-        hops = latency_of_hops(bench, 500)
+        loop, loop_apart, hops = once_each(
+            *(lambda apart=apart: latency_of_events(bench, "kloop", receiver, 24, "kind%d.made", 24, RATE, apart=apart) for apart in (False, True)), lambda: latency_of_hops(bench, RATE))
         yield "fan-out alone", figures(alone, fan_out)
         yield "delivery alone", figures(second, theirs)
-        yield "both roles in one process", {"cpu_us": (both["cpu_us"], theirs["cpu_us"], ("<=", 2.3)), "rss_mb": (both["rss_mb"], None, None), **latencies(loop, hops)}
+        yield "both roles in one process", {**figures(both, theirs, 2.3), **latencies(loop, hops)}
         yield "roles apart, in two processes", latencies(loop_apart, hops)
-        yield "both roles, beside both in C", {"cpu_us": (both["cpu_us"], both_in_c["cpu_us"], None)}
+        yield "both roles, beside both in C", figures(both, both_in_c)
 
 
 def l(bench):
     """A fresh TLS connection for each delivery, resumed and in full: so many a second a whole core could make. The reference makes one after
-    another in C, with a request each, and does nothing else."""
+    another in C, with a request each, and does nothing else; for latencies it is a worker in C that makes them so."""
     for kind, target in (("resumed", 2_000), ("full", 1_000)):
         with Nginx(os.path.join(bench.directory, "l-" + kind), tls=kind, keep=False, log=True) as receiver:
             rounds, count, words = [], bench.count(10_000), (*FEW, "--ca-file", receiver.authority)
             for number in range(bench.rounds):
                 rounds.append(in_turns(
-                    number, lambda: deliveries(bench, "l", 1, receiver, count, words, scheme="https", has_reference=False, rounds=1)[0]["cpu_us"],
-                    lambda: reference("--fresh", kind, "--count", count, "--port", receiver.ports[0], "--ca", receiver.authority)["cpu_us"]))
-            ours, theirs = (statistics.median(runs) for runs in zip(*rounds))
+                    number, lambda: deliveries(bench, "l", 1, receiver, count, words, scheme="https", has_reference=False, rounds=1)[0],
+                    lambda: reference("--fresh", kind, "--count", count, "--port", receiver.ports[0], "--ca", receiver.authority)))
+            ours, theirs = (medians(list(runs)) for runs in zip(*rounds))
             # The first ones of each round, one of the reference and 64 of the worker at a time, have nothing to resume yet. Half of them are the
             # reference's, which ends when one isn't as it should be.
             share = 2 * receiver.resumed(but=65 * len(rounds)) - 1 if kind == "resumed" else receiver.resumed(but=0)
             if share < 0.95 if kind == "resumed" else share > 0:
                 raise SystemExit(f"bench: l, {kind}: {share:.0%} of the connections resumed a session")
-            world = bench.world("lloop")
-            world.endpoints(1, receiver, scheme="https")
-            with world.worker(*ONE_LANE, *words) as worker:
-                loop = loop_of_deliveries(world, worker, receiver, 1, rate=100)
-            yield f"fresh TLS, {kind}", {"per_core_second": (1e6 / ours, 1e6 / theirs, (">=", target), "absolute"), "cpu_us": (ours, theirs, None), **latencies(loop, None)}
+            loops = latency(bench, "lloop", 1, receiver, words, scheme="https", reference_words=("--fresh", kind, "--ca", receiver.authority), rate=103)
+            yield f"fresh TLS, {kind}", {"per_core_second": (1e6 / ours["cpu_us"], 1e6 / theirs["cpu_us"], (">=", target), "absolute"), **figures(ours, theirs), **latencies(*loops)}
 
 
 def m(bench):
-    """(a) over libcurl, beside a bare libcurl loop without Kafka; and as it is, beside workers written by hand: in C over libcurl, and in Java."""
+    """(a) over libcurl, beside a bare libcurl loop without Kafka; and as it is, beside workers written by hand: in C over libcurl, and in Java.
+    Latencies of libcurl's are beside the one in C."""
     with Nginx(os.path.join(bench.directory, "m")) as receiver:
-        rounds, count, over_libcurl = [], bench.count(200_000), (*FEW, "--transport", "curl")
-        beside_java = list(java(bench, receiver))
+        rounds, count, over_libcurl, classes = [], bench.count(200_000), (*FEW, "--transport", "curl"), java_classes(bench)
+        java_rounds = [in_turns(number, *beside_java(bench, receiver, classes)) for number in range(bench.rounds)] if classes else []
         for number in range(bench.rounds):
             pair = in_turns(
                 number, lambda: deliveries(bench, "m", 1, receiver, count, over_libcurl, has_reference=False, rounds=1)[0],
@@ -320,27 +307,41 @@ def m(bench):
         over_curl, bare, direct, by_hand = (medians(list(runs)) for runs in zip(*rounds))
         receiver.log_from_now()
         loop, loop_by_hand = latency(bench, "mloop", 1, receiver, over_libcurl, reference_words=("--curl",))
-        yield "one endpoint over libcurl", {**figures(over_curl, bare, 1.35), **latencies(loop, None)}
+        loop_direct, loop_in_java = once_each(
+            lambda: latency_of_lane(bench, "mloop", 1, receiver, FEW), lambda: classes and latency_in_java(bench, receiver, classes))
+        yield "one endpoint over libcurl", {**figures(over_curl, bare, 1.35), **latencies(loop, loop_by_hand)}
         # Half as much again is what "ahead" means at least.
-        yield "as in (a), beside C over libcurl", {**figures(direct, by_hand, 0.67), **latencies(latency(bench, "mloop", 1, receiver, FEW)[0], loop_by_hand)}
-        yield from beside_java
+        yield "as in (a), beside C over libcurl", {**figures(direct, by_hand, 0.67), **latencies(loop_direct, loop_by_hand)}
+        if classes:
+            ours, theirs = (medians(list(runs)) for runs in zip(*java_rounds))
+            yield "as in (a), beside Java over NIO", {**figures(ours, theirs, 1), **latencies(loop_direct, loop_in_java)}
 
 
-def java(bench, receiver):
-    """Its second half of so many deliveries, as the JVM compiles during the first."""
+def java_classes(bench):
+    """Where the worker in Java is; None without Kafka's client for it."""
     if not kafka_jars():
         print("bench: no KAFKA_HOME with Kafka's client for Java: no worker in Java", file=sys.stderr)
-        return
-    classes, rounds, count = os.path.join(bench.directory, "java"), [], bench.count(400_000)
+        return None
+    classes = os.path.join(bench.directory, "java")
     subprocess.run(["scripts/setup", "openjdk-17-jdk-headless"], check=True)
     subprocess.run(["javac", "-Xlint:all", "-Werror", "-cp", ":".join(kafka_jars()), "-d", classes, "Benchmarks/Peer.java"], check=True)
-    for number in range(bench.rounds):
-        world = bench.world("mjava")
-        world.endpoints(1, receiver)
-        world.load("deliveries", count, "--partitions", PARTITIONS, "--endpoints", 1)
-        rounds.append(in_turns(number, lambda: world.java_peer(classes, count, receiver.ports[0]), lambda: world.measure(count, *ONE_LANE, *FEW)))
-    theirs, ours = (medians(list(runs)) for runs in zip(*rounds))
-    yield "as in (a), beside Java over NIO", figures(ours, theirs, 1)
+    return classes
+
+
+def beside_java(bench, receiver, classes):
+    """A lane's run and that of the worker in Java, which counts its second half of so many deliveries, as the JVM compiles during the first."""
+    world, count = bench.world("mjava"), bench.count(400_000)
+    world.endpoints(1, receiver)
+    world.load("deliveries", count, "--partitions", PARTITIONS, "--endpoints", 1)
+    return lambda: world.measure(count, *ONE_LANE, *FEW), lambda: world.java_peer(classes, count, receiver.ports[0])
+
+
+def latency_in_java(bench, receiver, classes):
+    """Once the JVM has compiled."""
+    world, before = bench.world("mjavaloop"), 50_000
+    world.load("deliveries", before, "--partitions", PARTITIONS, "--endpoints", 1)
+    with world.running_java_peer(classes, receiver.ports[0]) as sender:
+        return loop_of_deliveries(world, sender, receiver, 1, delivery_id, first=before)
 
 
 ALL = {"a": a, "b": b, "c": c, "d": d, "e": e, "f": f, "g": g, "h": h, "i": i, "k": k, "l": l, "m": m}
