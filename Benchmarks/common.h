@@ -4,6 +4,8 @@
 #endif
 #include <errno.h>
 #include <librdkafka/rdkafka.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,12 +62,34 @@ static inline rd_kafka_t *client(rd_kafka_type_t type, const char *brokers, int 
     return made;
 }
 
+// Fetched ahead, of all partitions together: enough for a fetch to come back in time, and no more, as what waits leaves the caches. While so much waits,
+// none is fetched, and librdkafka looks again once a second, or when a broker answers something: a thread asks for a log's bounds when half has been read.
+#define AHEAD_KILOBYTES 16384
+#define TEXT_OF(number) #number
+#define NUMBER_TEXT(number) TEXT_OF(number)
+static struct { rd_kafka_t *client; const char *topic; long read; sem_t is_half_read; } ahead;
+
+static inline void *fetch_again(void *_) {
+    int64_t low, high;
+    while (1) {
+        while (sem_wait(&ahead.is_half_read)) {}
+        rd_kafka_query_watermark_offsets(ahead.client, ahead.topic, 0, &low, &high, 200);
+    }
+    return _;
+}
+
+// Of each record of the last `reader` that is taken from its queue.
+static inline void was_read(const rd_kafka_message_t *m) {
+    if ((ahead.read += m->len + m->key_len) < AHEAD_KILOBYTES << 9) return;
+    ahead.read = 0;
+    sem_post(&ahead.is_half_read);
+}
+
 // Reads all partitions of a topic through one queue: from their beginnings, or what comes from now on.
 static inline rd_kafka_t *reader(const char *brokers, const char *topic, int partitions, int is_from_end) {
     rd_kafka_t *made = client(RD_KAFKA_CONSUMER, brokers, 0, (const char *[][2]){
         {"group.id", "reference"}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "earliest"}, {"queued.min.messages", "100000"},
-        // Room for all: a full queue would be left out of fetches, and looked at once a second.
-        {"queued.max.messages.kbytes", "2000000"},
+        {"queued.max.messages.kbytes", NUMBER_TEXT(AHEAD_KILOBYTES)},
         {"fetch.wait.max.ms", "20"}, {"socket.nagle.disable", "true"}, {"check.crcs", "false"}, {NULL, NULL}});
     rd_kafka_poll_set_consumer(made);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
@@ -80,6 +104,12 @@ static inline rd_kafka_t *reader(const char *brokers, const char *topic, int par
     }
     rd_kafka_assign(made, list);
     rd_kafka_topic_partition_list_destroy(list);
+    if (!ahead.client) {
+        pthread_t thread;
+        sem_init(&ahead.is_half_read, 0, 0);
+        pthread_create(&thread, NULL, fetch_again, NULL);
+    }
+    ahead.client = made, ahead.topic = topic, ahead.read = 0;
     return made;
 }
 

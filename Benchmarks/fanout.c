@@ -161,6 +161,7 @@ int main(int count, char **words) {
         for (int i = 0; i < have; i++) {
             if (!batch[i]->err) {
                 if (!started) started = now_seconds(), cpu = cpu_seconds();
+                was_read(batch[i]);
                 fan_out(batch[i], written);
             }
             rd_kafka_message_destroy(batch[i]);

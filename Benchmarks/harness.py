@@ -4,6 +4,8 @@ import glob, itertools, json, os, resource, shutil, signal, socket, statistics, 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PARTITIONS = 24
+# What the names of this run's topics begin with.
+TOPICS = f"bench{os.getpid()}-"
 # Of an open loop's publisher; EventProducer waits 2 ms unless told otherwise, librdkafka, and Java's client since Kafka 4.0, 5 ms.
 LINGER_MS = "1"
 TICK = os.sysconf("SC_CLK_TCK")
@@ -64,6 +66,17 @@ def free_ports(count):
     return ports
 
 
+def free_pair():
+    """A free port, whose next one is free, too."""
+    while True:
+        port = free_port()
+        try:
+            socket.create_server(("127.0.0.1", port + 1)).close()
+            return port
+        except OSError:
+            continue
+
+
 def usage(pid):
     """User and system seconds, and resident MB."""
     fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
@@ -83,6 +96,15 @@ def in_memory(gigabytes):
         why = str(error)
     print(f"bench: no room in memory for Kafka's logs ({why}): they lie on a disk, whose delays are measured as well", file=sys.stderr)
     return None
+
+
+def find_kafka():
+    """Brokers that run, or None; KAFKA_HOME is set where there is one to start."""
+    if not os.environ.get("KAFKA_HOME") and os.path.isdir(os.path.join(ROOT, "../shared/kafka/libs")):
+        os.environ["KAFKA_HOME"] = os.path.join(ROOT, "../shared/kafka")
+    if os.environ.get("KAFKA_HOME"):
+        os.environ["KAFKA_HOME"] = os.path.abspath(os.environ["KAFKA_HOME"])
+    return os.environ.get("MARTLET_TEST_BROKERS")
 
 
 class Kafka:
@@ -105,7 +127,7 @@ class Kafka:
         if self.quick:
             environment["JAVA_TOOL_OPTIONS"] = environment.get("JAVA_TOOL_OPTIONS", "") + " -XX:TieredStopAtLevel=1"
         try:
-            done = subprocess.run(["scripts/kafka", "start", "--port", "29592", "--dir", self.directory], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+            done = subprocess.run(["scripts/kafka", "start", "--port", str(free_pair()), "--dir", self.directory], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
             if done.returncode:
                 raise SystemExit(f"bench: no Kafka: {done.stderr[-2000:]}")
             return done.stdout.strip()
@@ -115,8 +137,14 @@ class Kafka:
             raise
 
     def __exit__(self, *_):
-        if not self.given and not self.isEmbedded:
+        if self.given:
+            self.forget(TOPICS)
+        elif not self.isEmbedded:
             self.wipe()
+
+    def forget(self, prefix):
+        """Of brokers that stay: deletes the topics."""
+        subprocess.run([program("load"), "delete", "--brokers", self.given, "--topic", prefix], check=True, timeout=LONGEST_SECONDS)
 
     def wipe(self):
         subprocess.run(["scripts/kafka", "wipe", "--dir", self.directory], stdout=subprocess.DEVNULL)
@@ -276,14 +304,14 @@ def reference(*words):
 class RunningReference(Stopping):
     """Beside what is published meanwhile."""
 
-    def __init__(self, world, words, name="reference", program_=None, seconds=1):
-        """`seconds`: for finding where its log begins, or ends."""
-        self.log, self.seconds = os.path.join(world.directory, name + ".log"), seconds
+    def __init__(self, world, words, name="reference", command=None):
+        self.log = os.path.join(world.directory, name + ".log")
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen([*(program_ or [program(name)]), *map(str, words)], stdout=log, stderr=log)
+            self.process = subprocess.Popen([*(command or [program(name)]), *map(str, words)], stdout=log, stderr=log)
 
     def ready(self):
-        time.sleep(self.seconds)
+        # For finding where its log begins, or ends.
+        time.sleep(1)
 
     def figures(self):
         """When it has delivered as many as it was told to."""
@@ -335,7 +363,7 @@ class World:
     def __init__(self, bench, name):
         World.number += 1
         self.bench, self.name = bench, name
-        self.prefix = f"bench{os.getpid()}-{World.number}{name}."
+        self.prefix = f"{TOPICS}{World.number}{name}."
         self.brokers = bench.brokers
         if not self.brokers:
             if World.embedded:
@@ -409,7 +437,7 @@ class World:
         return figures_of(self.java_words(*which), "the worker in Java")
 
     def running_java_peer(self, classes, port):
-        return RunningReference(self, (), "java", [str(word) for word in self.java_words(classes, 10**9, port)], seconds=3)
+        return RunningReference(self, (), "java", [str(word) for word in self.java_words(classes, 10**9, port)])
 
     def read_endpoints(self):
         """Seconds that a client takes to start and read the registry's topic to its end."""
@@ -447,8 +475,12 @@ class Worker(Stopping):
             return None
 
     def metric(self, name, label=""):
-        total = 0.0
-        for line in (self.get("/metrics") or "").splitlines():
+        total, end = 0.0, time.time() + 60
+        # One that is lost would look like nothing done.
+        while (page := self.get("/metrics")) is None:
+            self.check(end, "its metrics can't be read")
+            time.sleep(0.02)
+        for line in page.splitlines():
             if line.startswith(name) and label in line:
                 total += float(line.rsplit(" ", 1)[1])
         return total

@@ -4,10 +4,33 @@
 //        records as fan-out writes them; endpoint i is ep_i
 //   load events --brokers B --topic T --types N --count N [--bytes N]
 //        events e0, e1, ... of the types kind0.made, kind1.made, ...
-//   Both: [--rate N] [--first N] [--linger-ms N (20; with --rate 0)] [--compression TYPE (none)]
+//   load delete --brokers B --topic PREFIX
+//        deletes all topics whose names begin so
+//   The first two: [--rate N] [--first N] [--linger-ms N (20; with --rate 0)] [--compression TYPE (none)]
 //        as fast as the brokers take them; with --rate an open loop: each at its time, whatever comes back. Prints the Unix time, in
 //        seconds, that the first one was due at.
 #include "common.h"
+
+static void delete_topics(rd_kafka_t *client, const char *prefix) {
+    const rd_kafka_metadata_t *all;
+    if (rd_kafka_metadata(client, 1, NULL, &all, 30000)) fail("the topics can't be listed");
+    rd_kafka_queue_t *answers = rd_kafka_queue_new(client);
+    rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_DELETETOPICS);
+    char error[512];
+    rd_kafka_AdminOptions_set_operation_timeout(options, 30000, error, sizeof error);
+    for (int i = 0; i < all->topic_cnt; i++) {
+        if (strncmp(all->topics[i].topic, prefix, strlen(prefix))) continue;
+        rd_kafka_DeleteTopic_t *topic = rd_kafka_DeleteTopic_new(all->topics[i].topic);
+        rd_kafka_DeleteTopics(client, &topic, 1, options, answers);
+        rd_kafka_DeleteTopic_destroy(topic);
+        rd_kafka_event_t *answer = rd_kafka_queue_poll(answers, 60000);
+        if (!answer || rd_kafka_event_error(answer)) fail(answer ? rd_kafka_event_error_string(answer) : "a topic isn't deleted in a minute");
+        size_t count;
+        const rd_kafka_topic_result_t **results = rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(answer), &count);
+        if (count && rd_kafka_topic_result_error(results[0])) fail(rd_kafka_topic_result_error_string(results[0]));
+        rd_kafka_event_destroy(answer);
+    }
+}
 
 static void on_report(rd_kafka_t *k, const rd_kafka_message_t *m, void *me) {
     (void)k, (void)me;
@@ -19,7 +42,7 @@ int main(int count, char **words) {
     int partitions = 24, endpoints = 1, bytes = 1024;
     long wanted = 0, rate = 0, first = 0;
     const char *linger = NULL, *compression = "none";
-    if (count < 2) fail("deliveries or events?");
+    if (count < 2) fail("deliveries, events or delete?");
     int is_events = !strcmp(words[1], "events");
     for (int i = 2; i + 1 < count; i += 2) {
         char *name = words[i], *value = words[i + 1];
@@ -35,7 +58,8 @@ int main(int count, char **words) {
         else if (!strcmp(name, "--compression")) compression = value;
         else fail("unknown argument; see the top of load.c");
     }
-    if (!brokers || !topic || !wanted) fail("arguments are missing; see the top of load.c");
+    int is_delete = !strcmp(words[1], "delete");
+    if (!brokers || !topic || (!wanted && !is_delete)) fail("arguments are missing; see the top of load.c");
     char error[512];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     rd_kafka_conf_set(conf, "bootstrap.servers", brokers, NULL, 0);
@@ -47,6 +71,7 @@ int main(int count, char **words) {
     rd_kafka_conf_set_dr_msg_cb(conf, on_report);
     rd_kafka_t *producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error);
     if (!producer) fail(error);
+    if (is_delete) return delete_topics(producer, topic), 0;
     // The first produce to a cold topic waits for metadata.
     const rd_kafka_metadata_t *metadata;
     rd_kafka_topic_t *handle = rd_kafka_topic_new(producer, topic, NULL);

@@ -9,7 +9,7 @@ dead         one endpoint that answers 503 and a backlog of events for it, besid
              is a record of it written again?
 """
 import base64, hashlib, json, os, socket, statistics, subprocess, sys, threading, time
-from harness import SECRET, Nginx, free_port, usage
+from harness import SECRET, TOPICS, Nginx, free_port, usage
 
 ENDPOINTS, SICK = 1000, 10
 
@@ -50,7 +50,7 @@ class Neighbours:
         self.options, self.with_sick = options, with_sick
         self.directory = os.path.join(directory, name)
         os.makedirs(self.directory)
-        self.prefix = f"bench{os.getpid()}-{name}."
+        self.prefix = f"{TOPICS}{name}."
         self.nginx = Nginx(os.path.join(self.directory, "nginx"), log=True, more="location /dead { return 503; }")
         self.hanging, self.refusing = Hanging(), free_port()
         self.connection = ["-b", options.brokers, "--topic-prefix", self.prefix]

@@ -24,11 +24,9 @@ def percentiles(took):
 
 def latency(bench, name, endpoints, receiver, words=(), scheme="http", reference_words=(), **how):
     """Percentiles of an open loop of deliveries by one lane, and of one by the reference."""
-    def theirs():
-        world = bench.world(name)
-        with world.running_reference(receiver.ports[:endpoints], *reference_words) as sender:
-            return loop_of_deliveries(world, sender, receiver, endpoints, delivery_id, **how)
-    return once_each(lambda: latency_of_lane(bench, name, endpoints, receiver, words, scheme, **how), theirs)
+    return once_each(
+        lambda: latency_of_lane(bench, name, endpoints, receiver, words, scheme, **how),
+        lambda: latency_of_reference(bench, name, endpoints, receiver, reference_words, **how))
 
 
 def latency_of_lane(bench, name, endpoints, receiver, words=(), scheme="http", **how):
@@ -36,6 +34,12 @@ def latency_of_lane(bench, name, endpoints, receiver, words=(), scheme="http", *
     world.endpoints(endpoints, receiver, scheme=scheme)
     with world.worker(*ONE_LANE, *words) as worker:
         return loop_of_deliveries(world, worker, receiver, endpoints, **how)
+
+
+def latency_of_reference(bench, name, endpoints, receiver, words=(), **how):
+    world = bench.world(name)
+    with world.running_reference(receiver.ports[:endpoints], *words) as sender:
+        return loop_of_deliveries(world, sender, receiver, endpoints, delivery_id, **how)
 
 
 def delivery_id(number):

@@ -278,6 +278,7 @@ static void worker(void) {
             rd_kafka_message_t *m = batch[at++];
             if (m->err) { rd_kafka_message_destroy(m); continue; }
             if (!started) started = now_seconds(), cpu = cpu_seconds();
+            was_read(m);
             deliver(m);
         }
     }

@@ -41,11 +41,11 @@ public struct WorkerConfiguration: Sendable {
 
     public init(kafka: KafkaSettings, name: String) { (self.kafka, self.name) = (kafka, name) }
 
-    /// librdkafka counts it per partition, and a lane may own all of them: 400 MiB together, or 512 KiB each where they are many. With 24 partitions
+    /// librdkafka counts it per partition, and a lane may own all of them: 440 MiB together, or 512 KiB each where they are many. With 24 partitions
     /// and the default tiers it is more than a batch of a usual producer (1 MB), which comes as a whole, and than what a lane delivers of one
-    /// partition in 20 ms (1,100 records): a queue that is full is left out of the next fetch, which waits so long for the other partitions.
+    /// partition in 20 ms (1,250 records): a queue that is full is left out of the next fetch, which waits so long for the other partitions.
     func prefetchKilobytes(topicsPerPartition: Int) -> Int {
-        Self.prefetchKilobytes(mebibytes: 400, of: partitions * topicsPerPartition)
+        Self.prefetchKilobytes(mebibytes: 440, of: partitions * topicsPerPartition)
     }
 
     /// Of a partition of events, for the same reason more than such a batch up to 96 partitions; 32 MiB together, 128 MiB at most, or 512 KiB each where
