@@ -537,7 +537,7 @@ class Worker(Stopping):
 
     def measure(self, count, name="martlet_end_to_end_seconds_count", seconds=300, is_whole=False, since=None):
         """CPU in microseconds, and how many a second, from the first look that finds a twentieth done to the last one that finds no more than seven
-        tenths: what a lane has fetched ahead, 27,000 records at most, is as much at both. `is_whole`: CPU from the last look that finds nothing
+        tenths: what a lane has fetched ahead, 30,000 records at most, is as much at both. `is_whole`: CPU from the last look that finds nothing
         done, or from `since`, until all are, as fan-out has fetched most of a backlog before. And the most memory seen. `name`: a metric that counts as it happens;
         others are brought up to date once a second."""
         end, memory, looks = time.time() + seconds, 0, [(0, self.usage()[0], time.time())]
