@@ -98,10 +98,10 @@ def in_memory(gigabytes):
     return None
 
 
-def find_kafka():
-    """Brokers that run, or None; KAFKA_HOME is set where there is one to start."""
-    if not os.environ.get("KAFKA_HOME") and os.path.isdir(os.path.join(ROOT, "../shared/kafka/libs")):
-        os.environ["KAFKA_HOME"] = os.path.join(ROOT, "../shared/kafka")
+def find_kafka(otherwise):
+    """Brokers that run, or None; KAFKA_HOME is set where there is one to start. `otherwise`: where one may be, from the project."""
+    if not os.environ.get("KAFKA_HOME") and os.path.isdir(os.path.join(ROOT, otherwise, "libs")):
+        os.environ["KAFKA_HOME"] = os.path.join(ROOT, otherwise)
     if os.environ.get("KAFKA_HOME"):
         os.environ["KAFKA_HOME"] = os.path.abspath(os.environ["KAFKA_HOME"])
     return os.environ.get("MARTLET_TEST_BROKERS")

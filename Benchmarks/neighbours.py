@@ -8,8 +8,8 @@ neighbours   1,000 endpoints, 1 % of them hanging until their timeout and 1 % re
 dead         one endpoint that answers 503 and a backlog of events for it, beside a healthy one: how many requests does it get, and how often
              is a record of it written again?
 """
-import base64, hashlib, json, os, socket, statistics, subprocess, sys, threading, time
-from harness import SECRET, TOPICS, Nginx, free_port, usage
+import base64, hashlib, json, os, socket, subprocess, sys, threading, time
+from harness import SECRET, TOPICS, Nginx, free_port, medians, usage
 
 ENDPOINTS, SICK = 1000, 10
 
@@ -270,12 +270,12 @@ def alternating(options, directory):
             rounds[with_sick].append(figures)
             print(f"round {turn + 1} {'with sick endpoints' if with_sick else 'all healthy        '} "
                   + ", ".join(f"{name} {value:.1f}" for name, value in figures.items()), file=sys.stderr, flush=True)
-    return rounds, {with_sick: {name: statistics.median(figures[name] for figures in runs) for name in runs[0]} for with_sick, runs in rounds.items()}
+    return rounds, {with_sick: medians(runs) for with_sick, runs in rounds.items()}
 
 
 def neighbours(options, directory):
-    rounds, medians = alternating(options, directory)
-    table = {name: {"healthy": medians[False][name], "with_sick": medians[True][name]} for name in medians[True]}
+    rounds, middle = alternating(options, directory)
+    table = {name: {"healthy": middle[False][name], "with_sick": middle[True][name]} for name in middle[True]}
     print(f"\n{'figure':16}{'all healthy':>14}{'with 2 % sick':>16}{'ratio':>8}")
     for name, row in table.items():
         row["ratio"] = row["with_sick"] / row["healthy"]
@@ -290,6 +290,6 @@ def neighbours(options, directory):
     is_broken = {
         "per_second": best(True, "per_second") < best(False, "per_second") * 0.6, "p99_ms": worse("p99_ms", 1.5, 50),
         # The first seconds of a worker have a tail of their own. One that delivers nothing for a second has a fault.
-        "onset_p99_ms": worse("onset_p99_ms", 1.5, 300) or medians[False]["onset_p99_ms"] > 700}
+        "onset_p99_ms": worse("onset_p99_ms", 1.5, 300) or middle[False]["onset_p99_ms"] > 700}
     broken = [name for name, yes in is_broken.items() if yes]
     return {"rounds": {"healthy": rounds[False], "with_sick": rounds[True]}, "median": table, "broken": broken}

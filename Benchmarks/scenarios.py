@@ -107,8 +107,8 @@ def at_once(bench, name, receiver, words=(), scheme="http", reference_words=()):
 def e(bench):
     """1 % hanging and 1 % refusing among 1,000 endpoints: what the healthy ones notice of it. More of it: `scripts/bench neighbours`."""
     options = argparse.Namespace(martlet=bench.martlet, brokers=bench.brokers, rounds=bench.rounds, events=bench.count(60_000), rate=RATE, seconds=30, settle=20)
-    _, medians = alternating(options, os.path.join(bench.directory, "e"))
-    healthy, beside = medians[False], medians[True]
+    _, middle = alternating(options, os.path.join(bench.directory, "e"))
+    healthy, beside = middle[False], middle[True]
     yield "healthy endpoints beside sick ones", {
         "p50_ms": (beside["p50_ms"], healthy["p50_ms"], None), "p99_ms": (beside["p99_ms"], healthy["p99_ms"], ("<=", 1.1)),
         "p999_ms": (beside["p999_ms"], healthy["p999_ms"], None), "rss_mb": (beside["rss_mb"], healthy["rss_mb"], None),
