@@ -104,7 +104,7 @@ class Neighbours:
             now = text.count("partitions assigned") + text.count("partitions revoked")
             if now != seen:
                 seen, since = now, time.time()
-            if text.count("partitions assigned") >= 3 and time.time() - since >= 1:
+            if text.count("partitions assigned") >= 2 and time.time() - since >= 1:
                 return
             time.sleep(0.1)
         raise SystemExit(f"bench: the worker isn't ready after a minute; log in {log}")

@@ -14,6 +14,8 @@ public final class EventLoop {
         public static let writable = Interest(rawValue: 0x004)
         /// Reported whether asked for or not: error or hang-up.
         public static let failed = Interest(rawValue: 0x008 | 0x010)
+        /// Reported once each time that it happens, not for as long as it is so: nothing has to be read.
+        static let once = Interest(rawValue: 1 << 31)
     }
 
     public struct Ready {
@@ -41,6 +43,11 @@ public final class EventLoop {
         if martlet_epoll_control(descriptor, 1, fd, interest.rawValue, token) != 0, errno == EEXIST {
             _ = martlet_epoll_control(descriptor, 3, fd, interest.rawValue, token)
         }
+    }
+
+    /// Wakes it for an inbox that has something, and had nothing before.
+    public func watch(_ inbox: Inbox<some Sendable>, token: UInt64) {
+        watch(inbox.wakeUp.descriptor, for: [.readable, .once], token: token)
     }
 
     /// Of a descriptor that is watched.
@@ -87,10 +94,10 @@ public final class WakeUp: Sendable {
     }
 }
 
-/// Messages to one thread, handed over in batches.
+/// Messages to one thread, handed over in batches. The thread's loop watches it.
 public final class Inbox<Message: Sendable>: Sendable {
     private let messages = Mutex<[Message]>([])
-    public let wakeUp = WakeUp()
+    fileprivate let wakeUp = WakeUp()
 
     public init() {}
 
@@ -103,8 +110,7 @@ public final class Inbox<Message: Sendable>: Sendable {
     }
 
     public func drain() -> [Message] {
-        wakeUp.clear()
-        return messages.withLock { list in
+        messages.withLock { list in
             defer { list = [] }
             return list
         }

@@ -18,7 +18,7 @@ final class FetchWaker: Sendable {
         let (inbox, isStopping) = (inbox, isStopping)
         thread = WorkerThread("fetch-waker") {
             let loop = EventLoop()
-            loop.watch(inbox.wakeUp.descriptor, for: .readable, token: 0)
+            loop.watch(inbox, token: 0)
             while true {
                 loop.wait(milliseconds: 10_000) { _ in }
                 let wanted = inbox.drain()

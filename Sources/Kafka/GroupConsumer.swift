@@ -1,5 +1,5 @@
 internal import CRdkafka
-internal import Glibc
+public import EventLoop
 
 /// A member of a consumer group, for one thread. It subscribes; what it assigns to itself beyond the subscription is the caller's choice
 /// (`assign`). Offsets are committed explicitly with metadata.
@@ -27,8 +27,9 @@ public final class GroupConsumer {
     private let owner: ConsumerHandle
     private var handle: OpaquePointer { owner.pointer }
     private let queue: OpaquePointer
-    /// The reading end becomes readable with 4-byte payloads: `UInt32.max` for group events, else a partition queue's number.
-    private var pipe: (read: Int32, write: Int32)
+    /// The numbers of partition queues that aren't empty any more, since the last look at it; `UInt32.max` of group events.
+    public let ready = Inbox<UInt32>()
+    private let bell: QueueBell
     private var nextCommit: UInt64 = 0
     private let prefetch: Prefetch
     private var waker: FetchWaker?
@@ -36,7 +37,6 @@ public final class GroupConsumer {
     private var topics: [String: OpaquePointer] = [:]
     /// Lists whose commit is under way, by its opaque number. librdkafka answers each exactly once.
     private var commitsInFlight: Set<UInt64> = []
-    private static let groupPayload: UInt32 = .max
 
     public init(_ settings: KafkaSettings, _ options: Options) throws(KafkaError) {
         prefetch = Prefetch(kilobytes: options.prefetchKilobytes)
@@ -59,41 +59,15 @@ public final class GroupConsumer {
         owner = ConsumerHandle(try KafkaSettings.makeHandle(RD_KAFKA_CONSUMER, configuration))
         rd_kafka_poll_set_consumer(owner.pointer)
         queue = rd_kafka_queue_get_consumer(owner.pointer)
-        var ends: [Int32] = [-1, -1]
-        precondition(Glibc.pipe(&ends) == 0, "pipe: out of file descriptors (see ulimit -n)")
-        for end in ends {
-            _ = fcntl(end, F_SETFL, O_NONBLOCK)
-            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
-        }
-        pipe = (ends[0], ends[1])
-        var payload = Self.groupPayload
-        rd_kafka_queue_io_event_enable(queue, pipe.write, &payload, 4)
+        bell = QueueBell(ready, .max)
+        bell.hang(on: queue)
     }
 
     deinit {
         waker?.stop()
         for topic in topics.values { rd_kafka_topic_destroy(topic) }
-        rd_kafka_queue_io_event_enable(queue, -1, nil, 0)
+        QueueBell.remove(from: queue)
         rd_kafka_queue_destroy(queue)
-        Glibc.close(pipe.read)
-        Glibc.close(pipe.write)
-    }
-
-    /// To be watched for readability.
-    public var eventsReady: Int32 { pipe.read }
-
-    /// Reads which queues became ready since the last call.
-    public func drainReady(_ body: (UInt32) -> Void) {
-        // More than 1,024 bytes would come from the heap.
-        let limit = 256
-        withUnsafeTemporaryAllocation(of: UInt32.self, capacity: limit) { numbers in
-            while true {
-                let count = Glibc.read(pipe.read, numbers.baseAddress, limit * 4) / 4
-                guard count > 0 else { return }
-                for index in 0..<count { body(numbers[index]) }
-                if count < limit { return }
-            }
-        }
     }
 
     /// Names that start with `^` are regular expressions.
@@ -148,7 +122,7 @@ public final class GroupConsumer {
         self.waker = waker
         learnLeaders(of: Set(partitions.map(\.at.topic)))
         let queues = partitions.enumerated().map {
-            PartitionQueue(owner, $1.at, wakeUp: pipe.write, payload: numbering($0), prefetch, waker)
+            PartitionQueue(owner, $1.at, QueueBell(ready, numbering($0)), prefetch, waker)
         }
         let list = PartitionList.make(partitions) { $0 ?? Int64(RD_KAFKA_OFFSET_BEGINNING) }
         defer { rd_kafka_topic_partition_list_destroy(list) }

@@ -17,22 +17,21 @@ public final class PartitionQueue {
     private let queue: OpaquePointer
     private var prefetch: Prefetch
     private let waker: FetchWaker
+    private let bell: QueueBell
     private static let batchLimit = 64
     private let batch: UnsafeMutablePointer<UnsafeMutablePointer<rd_kafka_message_t>?>
 
-    /// Separates the partition's messages from the consumer queue: before `assign`. Writes `payload` (4 bytes) to `wakeUp` whenever the
-    /// queue stops being empty.
-    init(_ owner: ConsumerHandle, _ at: TopicPartition, wakeUp: Int32, payload: UInt32, _ prefetch: Prefetch, _ waker: FetchWaker) {
-        (self.at, self.owner, self.prefetch, self.waker) = (at, owner, prefetch, waker)
+    /// Separates the partition's messages from the consumer queue: before `assign`.
+    init(_ owner: ConsumerHandle, _ at: TopicPartition, _ bell: QueueBell, _ prefetch: Prefetch, _ waker: FetchWaker) {
+        (self.at, self.owner, self.bell, self.prefetch, self.waker) = (at, owner, bell, prefetch, waker)
         queue = rd_kafka_queue_get_partition(owner.pointer, at.topic, at.partition)
         rd_kafka_queue_forward(queue, nil)
-        var payload = payload
-        rd_kafka_queue_io_event_enable(queue, wakeUp, &payload, 4)
+        bell.hang(on: queue)
         batch = .allocate(capacity: Self.batchLimit)
     }
 
     deinit {
-        rd_kafka_queue_io_event_enable(queue, -1, nil, 0)
+        QueueBell.remove(from: queue)
         rd_kafka_queue_destroy(queue)
         batch.deallocate()
     }

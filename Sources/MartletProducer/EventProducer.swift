@@ -118,7 +118,7 @@ public final class EventProducer: Sendable {
         options.messageTimeoutMilliseconds = configuration.timeoutMilliseconds
         options.bufferKilobytes = configuration.bufferKilobytes
         let loop = EventLoop()
-        loop.watch(inbox.wakeUp.descriptor, for: .readable, token: 1)
+        loop.watch(inbox, token: 1)
         var publisher: Publisher?
         do { publisher = Publisher(try Producer(settings, options)) } catch {
             // Settings were checked: only a lack of memory or threads is left.

@@ -68,7 +68,7 @@ final class DeliveryLane {
     private var lastSlowTasks: Int64 = 0
     private var ready: [EventLoop.Ready] = []
     /// Which of its descriptors epoll named in this turn.
-    private var (hasMail, hasReports, hasGroupEvents) = (false, false, false)
+    private var (hasMail, hasReports) = (false, false)
     /// Of the core, being carried out.
     var commands: [LaneCommand] = []
     private var addresses: AddressPolicy
@@ -118,9 +118,9 @@ final class DeliveryLane {
         transportConfiguration.nameServers = configuration.nameServers
         transportConfiguration.transport = configuration.transport
         transport = DeliveryTransport(loop, tokens: Token.transport, transportConfiguration)
-        loop.watch(member.consumer.eventsReady, for: .readable, token: Token.member)
+        loop.watch(member.consumer.ready, token: Token.member)
         loop.watch(producer.reportsReady, for: .readable, token: Token.producer)
-        loop.watch(inbox.wakeUp.descriptor, for: .readable, token: Token.inbox)
+        loop.watch(inbox, token: Token.inbox)
         try member.consumer.subscribe([topics.deliveries])
     }
 
@@ -162,17 +162,17 @@ final class DeliveryLane {
 
     private func turn(waitMilliseconds: Int) {
         ready.removeAll(keepingCapacity: true)
-        (hasMail, hasReports, hasGroupEvents) = (false, false, false)
+        (hasMail, hasReports) = (false, false)
         let isFull = loop.wait(milliseconds: waitMilliseconds) {
             switch $0.token {
             case Token.inbox: hasMail = true
             case Token.producer: hasReports = true
-            case Token.member: hasGroupEvents = true
+            case Token.member: break
             default: ready.append($0)
             }
         }
         // They may stand behind the sockets that had room here.
-        if isFull { (hasReports, hasGroupEvents) = (true, true) }
+        if isFull { hasReports = true }
         localWall = SystemClock.wallMilliseconds()
         now = LaneTime(monotonic: SystemClock.monotonicMilliseconds(), wall: localWall + clock.aheadMilliseconds)
         // Deadlines and the lease come before sockets: a worker that was suspended must not act on what has meanwhile been lost.
@@ -249,7 +249,7 @@ final class DeliveryLane {
     // MARK: the group
 
     private func serveGroup() {
-        member.poll(nowMonotonic: now.monotonic, isReady: hasGroupEvents) { event in
+        member.poll(nowMonotonic: now.monotonic) { event in
             switch event {
             case .assigned(let partitions):
                 pendingAssignment = partitions

@@ -120,8 +120,8 @@ final class FanOutStage {
         // What a turn writes comes in runs of one partition: enough for a run to be gathered, and little for a single event.
         producing.lingerMilliseconds = 0.3
         producer = try Producer(configuration.kafka, producing)
-        loop.watch(member.consumer.eventsReady, for: .readable, token: Token.member)
-        loop.watch(inbox.wakeUp.descriptor, for: .readable, token: Token.inbox)
+        loop.watch(member.consumer.ready, token: Token.member)
+        loop.watch(inbox, token: Token.inbox)
         try member.consumer.subscribe([configuration.topics.events] + configuration.inputTopics)
     }
 

@@ -38,12 +38,11 @@ final class GroupMember {
 
     var isCommitting: Bool { commitUnderWay != nil || !queuedCommits.isEmpty }
 
-    /// Serves the group protocol and notes which queues woke up. `isReady`: false when the consumer's `eventsReady` is known not to be readable,
-    /// which saves a system call.
-    func poll(nowMonotonic: Int64, isReady: Bool = true, _ body: (Event) -> Void) {
+    /// Serves the group protocol and notes which queues woke up.
+    func poll(nowMonotonic: Int64, _ body: (Event) -> Void) {
         now = nowMonotonic
         // Of the group itself is no queue's number.
-        if isReady { consumer.drainReady { ready.wake(Int($0)) } }
+        for number in consumer.ready.drain() { ready.wake(Int(number)) }
         consumer.poll { event in
             switch event {
             case .assigned(let partitions): body(.assigned(partitions))

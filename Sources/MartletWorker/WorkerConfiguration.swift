@@ -41,6 +41,10 @@ public struct WorkerConfiguration: Sendable {
 
     public init(kafka: KafkaSettings, name: String) { (self.kafka, self.name) = (kafka, name) }
 
+    /// Where nothing else is asked for. Each lane is a client of its own, which fetches for itself: more threads than cores cost both roles a quarter of
+    /// what they do.
+    public static func lanes(cores: Int, _ roles: Set<Role>) -> Int { max(1, roles == Set(Role.allCases) ? cores - 1 : cores) }
+
     /// librdkafka counts it per partition, and a lane may own all of them: 440 MiB together, or 512 KiB each where they are many. With 24 partitions
     /// and the default tiers it is more than a batch of a usual producer (1 MB), which comes as a whole, and than what a lane delivers of one
     /// partition in 20 ms (1,250 records): a queue that is full is left out of the next fetch, which waits so long for the other partitions.

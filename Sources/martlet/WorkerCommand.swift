@@ -18,7 +18,7 @@ enum WorkerCommand {
             Flag(
                 "roles", "ROLES", "what this worker does", default: "fanout,delivery", repeated: true,
                 choices: WorkerConfiguration.Role.allCases.map(\.rawValue)),
-            Flag("lanes", "N", "delivery threads; one per core unless given"),
+            Flag("lanes", "N", "delivery threads; unless given one per core, one of which is left to fan-out where both roles run"),
             Flag("instance-id", "ID", "static membership: a restart within the session timeout moves no partitions; must be unique"),
             Flag("name", "NAME", "this worker's name in attempt and health records; host name and process id unless given"),
             Flag("input-topics", "TOPICS", "topics to fan out beside the events topic; '^...' is a regular expression", repeated: true),
@@ -65,7 +65,9 @@ enum WorkerCommand {
         configuration.topics = try Settings.topics(arguments)
         configuration.roles = Set(arguments.list("roles").compactMap(WorkerConfiguration.Role.init))
         guard !configuration.roles.isEmpty else { throw UsageError("--roles: give fanout, delivery, or both") }
-        configuration.lanes = try arguments.integer("lanes", in: 1...256) ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+        configuration.lanes =
+            try arguments.integer("lanes", in: 1...256)
+            ?? WorkerConfiguration.lanes(cores: sysconf(Int32(_SC_NPROCESSORS_ONLN)), configuration.roles)
         configuration.instanceID = arguments.text("instance-id")
         configuration.inputTopics = arguments.list("input-topics")
         configuration.urlRules = try Settings.rules(arguments)

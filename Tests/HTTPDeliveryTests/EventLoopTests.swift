@@ -20,4 +20,31 @@ import Testing
             #expect(seen.count == ready)
         }
     }
+
+    /// Of two inboxes: once for what they had before they were watched, and once each time that one isn't empty any more, whether or not anything was
+    /// taken out in between.
+    @Test func anInboxWakesOncePerTimeThatItIsNotEmptyAnyMore() {
+        let loop = EventLoop()
+        let (first, second) = (Inbox<Int>(), Inbox<Int>())
+        first.send(1)
+        loop.watch(first, token: 1)
+        loop.watch(second, token: 2)
+        func woken() -> [UInt64] {
+            var tokens: [UInt64] = []
+            loop.wait(milliseconds: 0) { tokens.append($0.token) }
+            return tokens.sorted()
+        }
+        #expect(woken() == [1])
+        #expect(woken() == [])
+        first.send(2)
+        #expect(woken() == [])
+        #expect(first.drain() == [1, 2] && first.drain() == [])
+        #expect(woken() == [])
+        first.send(3)
+        second.send(4)
+        second.send(5)
+        #expect(woken() == [1, 2])
+        #expect(first.drain() == [3] && second.drain() == [4, 5])
+        #expect(woken() == [])
+    }
 }

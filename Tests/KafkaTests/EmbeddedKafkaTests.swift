@@ -154,7 +154,7 @@ struct KafkaSettingsTests {
         let consumer = try GroupConsumer(cluster.settings, .init(group: "g"))
         try consumer.subscribe(["one"])
         let loop = EventLoop()
-        loop.watch(consumer.eventsReady, for: .readable, token: 1)
+        loop.watch(consumer.ready, token: 1)
         var (read, queues, isCommitted): ([Int64], [PartitionQueue], Bool?) = ([], [], nil)
         var end: Int64?
         for _ in 0..<2_000 where isCommitted == nil {
@@ -183,7 +183,7 @@ struct KafkaSettingsTests {
                 ])
             }
             loop.wait(milliseconds: 20) { _ in }
-            consumer.drainReady { _ in }
+            _ = consumer.ready.drain()
         }
         #expect(read == [0, 1, 2, 3, 4] && isCommitted == true)
         let back = try consumer.committed([TopicPartition("one", 0), TopicPartition("t", 2)], timeoutMilliseconds: 5_000)
@@ -211,7 +211,7 @@ struct KafkaSettingsTests {
         let consumer = try GroupConsumer(cluster.settings, .init(group: "l"))
         try consumer.subscribe(["t"])
         let loop = EventLoop()
-        loop.watch(consumer.eventsReady, for: .readable, token: 1)
+        loop.watch(consumer.ready, token: 1)
         var (queues, read, ends, low): ([PartitionQueue], [Int64], [TopicPartition: Int64], Int64?) = ([], [], [:], nil)
         for _ in 0..<2_000 where ends[cut] == nil {
             consumer.poll {
@@ -235,7 +235,7 @@ struct KafkaSettingsTests {
                 #expect(start > 0)
             }
             loop.wait(milliseconds: 20) { _ in }
-            consumer.drainReady { _ in }
+            _ = consumer.ready.drain()
         }
         #expect(ends[cut] == 14 && read.last == 13 && read.first ?? 0 > 0)
         queues = []
@@ -251,7 +251,7 @@ struct KafkaSettingsTests {
         let consumer = try GroupConsumer(cluster.settings, .init(group: "p"))
         try consumer.subscribe(["t"])
         let loop = EventLoop()
-        loop.watch(consumer.eventsReady, for: .readable, token: 1)
+        loop.watch(consumer.ready, token: 1)
         var (queues, read, ends): ([PartitionQueue], [Int64], [Int64]) = ([], [], [])
         /// Until the condition holds, or so many turns of 20 ms are over.
         func turn(_ turns: Int = 2_000, until isDone: () -> Bool) {
@@ -266,7 +266,7 @@ struct KafkaSettingsTests {
                     }
                 }
                 loop.wait(milliseconds: 20) { _ in }
-                consumer.drainReady { _ in }
+                _ = consumer.ready.drain()
             }
         }
         turn { ends == [2] }
