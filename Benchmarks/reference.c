@@ -5,9 +5,8 @@
 //   reference --brokers B --topic T --attempts T --partitions N --count N --port P[,P...] [--connections N] [--ca FILE] [--from beginning|end]
 //             So many are in flight at most, over as many connections as that takes where there are several ports.
 //   ... --curl                                                             the same over libcurl, as one would write it by hand
-//   ... --fresh resumed|full --ca FILE                                     a TLS connection for each request
+//   ... --fresh resumed|full --ca FILE                                     a TLS connection for each request, as many at a time
 //   reference --curl --count N --port P [--connections N] [--bytes N]      a bare libcurl loop, without Kafka
-//   reference --fresh resumed|full --count N --port P --ca FILE            connections alone, without Kafka
 //
 // Prints one line of JSON: deliveries, seconds from the first to the last, so many a second (with Kafka, from a twentieth of them until seven tenths
 // are done), CPU in microseconds per delivery, the most memory.
@@ -60,7 +59,7 @@ static int sign(char *out, const char *id, size_t id_size, const char *time, siz
 
 struct connection {
     struct connection *next_idle;
-    int fd, port, writing;
+    int fd, port, writing, shaking, resumes;
     SSL *ssl;
     rd_kafka_message_t *message;
     char head[1024];
@@ -71,15 +70,23 @@ struct connection {
 // Of each port those that wait for a request, the last one first; over libcurl, which has connections of its own, all are the first one's.
 static struct connection *connections, *idle[1000];
 static int opened, in_flight, epoll;
+static long refused;
 static double cpu_of_opening, time_of_opening;
 static SSL_CTX *tls;
 static SSL_SESSION *session;
 static char buffer[65536], record[32768 + 1024];
 
+static int on_session(SSL *s, SSL_SESSION *made) {
+    (void)s;
+    if (session) SSL_SESSION_free(session);
+    session = made;
+    return 1;
+}
+
 static void open_connection(struct connection *c) {
-    c->fd = socket(AF_INET, SOCK_STREAM, 0);
+    c->fd = socket(AF_INET, SOCK_STREAM | (fresh ? SOCK_NONBLOCK : 0), 0);
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(ports[c->port]), .sin_addr.s_addr = htonl(0x7f000001)};
-    if (connect(c->fd, (void *)&to, sizeof to)) fail("cannot connect");
+    if (connect(c->fd, (void *)&to, sizeof to) && errno != EINPROGRESS) fail("cannot connect");
     int one = 1;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (tls) {
@@ -87,10 +94,12 @@ static void open_connection(struct connection *c) {
         SSL_set_fd(c->ssl, c->fd);
         X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(c->ssl), "127.0.0.1");
         if (session) SSL_set_session(c->ssl, session);
-        if (SSL_connect(c->ssl) != 1) fail("the TLS handshake failed");
+        c->resumes = session != NULL;
+        if (!fresh && SSL_connect(c->ssl) != 1) fail("the TLS handshake failed");
     }
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
-    struct epoll_event e = {.events = EPOLLIN, .data.ptr = c};
+    c->shaking = c->writing = fresh != NULL;
+    struct epoll_event e = {.events = EPOLLIN | (fresh ? EPOLLOUT : 0), .data.ptr = c};
     epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &e);
 }
 
@@ -153,6 +162,22 @@ static void write_more(struct connection *c) {
     c->writing = 0;
 }
 
+// Of a fresh connection, whose request is sent behind it.
+static void shake(struct connection *c) {
+    ERR_clear_error();
+    int code = SSL_connect(c->ssl), wants = code == 1 ? 0 : SSL_get_error(c->ssl, code);
+    if (wants == SSL_ERROR_WANT_READ && c->writing) {
+        epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &(struct epoll_event){.events = EPOLLIN, .data.ptr = c});
+        c->writing = 0;
+    }
+    if (wants == SSL_ERROR_WANT_READ || wants == SSL_ERROR_WANT_WRITE) return;
+    if (wants) fail("the TLS handshake failed");
+    // Now and then nginx refuses one, for all that took it.
+    if (c->resumes && !SSL_session_reused(c->ssl) && ++refused > wanted / 20) fail("fewer than nineteen of twenty sessions were resumed");
+    c->shaking = 0;
+    write_more(c);
+}
+
 static long wall_seconds;
 static char wall_text[24];
 static int wall_size;
@@ -196,7 +221,8 @@ static void deliver(rd_kafka_message_t *m) {
     p += sprintf(p, "%zu\r\n\r\n", m->len);
     c->head_size = p - c->head;
     c->sent = 0;
-    write_more(c);
+    if (c->shaking) shake(c);
+    else write_more(c);
 }
 
 // ---- with Kafka
@@ -256,6 +282,7 @@ static void worker(void) {
                 one = 1;
                 continue;
             }
+            if (c->shaking) { shake(c); continue; }
             if (events[i].events & EPOLLOUT) write_more(c);
             if (!(events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))) continue;
             if (c->ssl) ERR_clear_error();
@@ -321,44 +348,6 @@ static void curl_loop(void) {
     report(wanted, started, now_seconds(), cpu);
 }
 
-// ---- a connection for each request
-
-static int on_session(SSL *s, SSL_SESSION *made) {
-    (void)s;
-    if (session) SSL_SESSION_free(session);
-    session = made;
-    return 1;
-}
-
-// One after the other and with calls that wait: the least of system calls that it takes.
-static void fresh_loop(void) {
-    int resumes = !strcmp(fresh, "resumed");
-    char *body = malloc(body_bytes), head[256], request[8192];
-    memset(body, 'x', body_bytes);
-    int head_size = sprintf(head, "POST /ep_0 HTTP/1.1\r\nHost: 127.0.0.1\r\ncontent-type: application/json\r\nContent-Length: %d\r\n\r\n", body_bytes);
-    memcpy(request, head, head_size);
-    memcpy(request + head_size, body, body_bytes);
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(0x7f000001)};
-    double started = now_seconds(), cpu = cpu_seconds();
-    for (long done = 0; done < wanted; done++) {
-        int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-        if (connect(fd, (void *)&to, sizeof to)) fail("cannot connect");
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        SSL *s = SSL_new(tls);
-        SSL_set_fd(s, fd);
-        X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(s), "127.0.0.1");
-        if (session) SSL_set_session(s, session);
-        if (SSL_connect(s) != 1) fail("the TLS handshake failed");
-        if (resumes && done > 0 && !SSL_session_reused(s)) fail("no session was resumed");
-        if (SSL_write(s, request, head_size + body_bytes) <= 0) fail("a write failed");
-        if (SSL_read(s, buffer, sizeof buffer) < 16 || memcmp(buffer + 9, "200", 3)) fail("an answer that isn't expected");
-        SSL_shutdown(s);
-        SSL_free(s);
-        close(fd);
-    }
-    report(wanted, started, now_seconds(), cpu);
-}
-
 int main(int count, char **words) {
     for (int i = 1; i < count; i++) {
         char *name = words[i], *value = i + 1 < count ? words[i + 1] : "";
@@ -380,7 +369,7 @@ int main(int count, char **words) {
         else fail("unknown argument; see the top of reference.c");
         i++;
     }
-    if (!wanted || !port || (fresh && !ca) || (!use_curl && !fresh && !brokers) || (brokers && (!topic || !attempts_topic))) fail("arguments are missing; see the top of reference.c");
+    if (!wanted || !port || (fresh && !ca) || (!use_curl && !brokers) || (brokers && (!topic || !attempts_topic))) fail("arguments are missing; see the top of reference.c");
     if (use_curl && ca) fail("--curl is over plain HTTP");
     signal(SIGPIPE, SIG_IGN);
     epoll = epoll_create1(0);
@@ -397,7 +386,6 @@ int main(int count, char **words) {
     if (fresh) {
         SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
         if (!strcmp(fresh, "resumed")) SSL_CTX_sess_set_new_cb(tls, on_session);
-        if (!brokers) return fresh_loop(), 0;
     }
     // More than that are never in flight to any of the receivers.
     connections = calloc((size_t)(connection_count < 4 ? 4 : connection_count) * (use_curl ? 1 : port_count), sizeof *connections);
