@@ -59,7 +59,8 @@ static int sign(char *out, const char *id, size_t id_size, const char *time, siz
 
 struct connection {
     struct connection *next_idle;
-    int fd, port, writing, shaking, resumes;
+    int fd, port, shaking;
+    unsigned watched;
     SSL *ssl;
     rd_kafka_message_t *message;
     char head[1024];
@@ -70,7 +71,6 @@ struct connection {
 // Of each port those that wait for a request, the last one first; over libcurl, which has connections of its own, all are the first one's.
 static struct connection *connections, *idle[1000];
 static int opened, in_flight, epoll;
-static long refused;
 static double cpu_of_opening, time_of_opening;
 static SSL_CTX *tls;
 static SSL_SESSION *session;
@@ -81,6 +81,12 @@ static int on_session(SSL *s, SSL_SESSION *made) {
     if (session) SSL_SESSION_free(session);
     session = made;
     return 1;
+}
+
+static void watch(struct connection *c, unsigned events) {
+    if (c->watched == events) return;
+    epoll_ctl(epoll, c->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, c->fd, &(struct epoll_event){.events = events, .data.ptr = c});
+    c->watched = events;
 }
 
 static void open_connection(struct connection *c) {
@@ -94,13 +100,12 @@ static void open_connection(struct connection *c) {
         SSL_set_fd(c->ssl, c->fd);
         X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(c->ssl), "127.0.0.1");
         if (session) SSL_set_session(c->ssl, session);
-        c->resumes = session != NULL;
         if (!fresh && SSL_connect(c->ssl) != 1) fail("the TLS handshake failed");
     }
+    c->watched = 0;
+    if ((c->shaking = fresh != NULL)) return;
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
-    c->shaking = c->writing = fresh != NULL;
-    struct epoll_event e = {.events = EPOLLIN | (fresh ? EPOLLOUT : 0), .data.ptr = c};
-    epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &e);
+    watch(c, EPOLLIN);
 }
 
 static void close_connection(struct connection *c) {
@@ -152,28 +157,23 @@ static void write_more(struct connection *c) {
         }
         if (n == -1) fail("a write failed");
         if (n == -2) {
-            if (!c->writing) epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &(struct epoll_event){.events = EPOLLIN | EPOLLOUT, .data.ptr = c});
-            c->writing = 1;
+            watch(c, EPOLLIN | EPOLLOUT);
             return;
         }
         c->sent += n;
     }
-    if (c->writing) epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &(struct epoll_event){.events = EPOLLIN, .data.ptr = c});
-    c->writing = 0;
+    watch(c, EPOLLIN);
 }
 
 // Of a fresh connection, whose request is sent behind it.
 static void shake(struct connection *c) {
     ERR_clear_error();
     int code = SSL_connect(c->ssl), wants = code == 1 ? 0 : SSL_get_error(c->ssl, code);
-    if (wants == SSL_ERROR_WANT_READ && c->writing) {
-        epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &(struct epoll_event){.events = EPOLLIN, .data.ptr = c});
-        c->writing = 0;
+    if (wants == SSL_ERROR_WANT_READ || wants == SSL_ERROR_WANT_WRITE) {
+        watch(c, wants == SSL_ERROR_WANT_READ ? EPOLLIN : EPOLLIN | EPOLLOUT);
+        return;
     }
-    if (wants == SSL_ERROR_WANT_READ || wants == SSL_ERROR_WANT_WRITE) return;
     if (wants) fail("the TLS handshake failed");
-    // Now and then nginx refuses one, for all that took it.
-    if (c->resumes && !SSL_session_reused(c->ssl) && ++refused > wanted / 20) fail("fewer than nineteen of twenty sessions were resumed");
     c->shaking = 0;
     write_more(c);
 }

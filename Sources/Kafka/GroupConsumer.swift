@@ -66,7 +66,7 @@ public final class GroupConsumer {
     deinit {
         waker?.stop()
         for topic in topics.values { rd_kafka_topic_destroy(topic) }
-        QueueBell.remove(from: queue)
+        bell.remove(from: queue)
         rd_kafka_queue_destroy(queue)
     }
 

@@ -31,7 +31,7 @@ public final class PartitionQueue {
     }
 
     deinit {
-        QueueBell.remove(from: queue)
+        bell.remove(from: queue)
         rd_kafka_queue_destroy(queue)
         batch.deallocate()
     }

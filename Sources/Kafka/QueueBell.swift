@@ -9,8 +9,8 @@ final class QueueBell: Sendable {
 
     init(_ inbox: Inbox<UInt32>, _ number: UInt32) { (self.inbox, self.number) = (inbox, number) }
 
-    /// Whoever hangs it holds it, and removes it before it lets go of it: librdkafka calls from its threads, and holds the queue's lock then,
-    /// which removing waits for.
+    /// Whoever hangs it removes it before letting go of it: librdkafka calls from its threads, and holds the queue's lock then, which removing
+    /// waits for.
     func hang(on queue: OpaquePointer) {
         rd_kafka_queue_cb_event_enable(
             queue,
@@ -21,5 +21,5 @@ final class QueueBell: Sendable {
             }, Unmanaged.passUnretained(self).toOpaque())
     }
 
-    static func remove(from queue: OpaquePointer) { rd_kafka_queue_cb_event_enable(queue, nil, nil) }
+    func remove(from queue: OpaquePointer) { rd_kafka_queue_cb_event_enable(queue, nil, nil) }
 }

@@ -18,7 +18,7 @@ enum WorkerCommand {
             Flag(
                 "roles", "ROLES", "what this worker does", default: "fanout,delivery", repeated: true,
                 choices: WorkerConfiguration.Role.allCases.map(\.rawValue)),
-            Flag("lanes", "N", "delivery threads; unless given one per core, one of which is left to fan-out where both roles run"),
+            Flag("lanes", "N", "delivery threads; unless given one per core, less one for fan-out where both roles run (at least one)"),
             Flag("instance-id", "ID", "static membership: a restart within the session timeout moves no partitions; must be unique"),
             Flag("name", "NAME", "this worker's name in attempt and health records; host name and process id unless given"),
             Flag("input-topics", "TOPICS", "topics to fan out beside the events topic; '^...' is a regular expression", repeated: true),
