@@ -2,9 +2,10 @@
 // composes each body once, and writes a delivery with its ids and headers for each endpoint. No registry, no checks of an event beyond where its
 // parts lie, no commits: a yardstick, not a worker.
 //
-//   fanout --brokers B --events T --deliveries T --count N [--partitions N] [--each N] [--from beginning|end]
+//   fanout --brokers B --events T --deliveries T --count N [--partitions N] [--each N] [--from beginning|end] [--producers N]
 //          Events as `load events` writes them; one of type kindK.made is for endpoint ep_K, with --each for ep_0, ep_1, ... so many.
-//          --count: of deliveries.
+//          --count: of deliveries. --producers: connections that share the partitions, with fewer requests under way each and without waiting for
+//          these to fill; one takes the least CPU, two as the worker's are where latency is measured.
 //
 // Prints one line of JSON: deliveries, seconds from the first to the last, so many a second (from a twentieth of them until seven
 // tenths are acknowledged), CPU in microseconds per delivery, the most memory.
@@ -68,18 +69,23 @@ static int written_at(char *out, long milliseconds) {
     return size + sprintf(out + size, ".%03ldZ", milliseconds % 1000);
 }
 
-static rd_kafka_t *producer;
+#define MOST_PRODUCERS 8
+static rd_kafka_t *producers[MOST_PRODUCERS];
+static rd_kafka_queue_t *written[MOST_PRODUCERS];
+static int producers_count = 1;
 static long made, acknowledged;
 
-static void reports(rd_kafka_queue_t *queue, int wait) {
-    for (rd_kafka_event_t *e; (e = rd_kafka_queue_poll(queue, wait)); rd_kafka_event_destroy(e)) {
-        if (rd_kafka_event_type(e) == RD_KAFKA_EVENT_DR) acknowledged += rd_kafka_event_message_count(e);
-        wait = 0;
-    }
+// `wait`: milliseconds, when there is nothing.
+static void reports(int wait) {
+    for (int i = 0; i < producers_count; i++)
+        for (rd_kafka_event_t *e; (e = rd_kafka_queue_poll(written[i], wait)); rd_kafka_event_destroy(e)) {
+            if (rd_kafka_event_type(e) == RD_KAFKA_EVENT_DR) acknowledged += rd_kafka_event_message_count(e);
+            wait = 0;
+        }
     if (is_mark(acknowledged, wanted)) mark(acknowledged, now_seconds());
 }
 
-static void fan_out(rd_kafka_message_t *m, rd_kafka_queue_t *queue) {
+static void fan_out(rd_kafka_message_t *m) {
     static char endpoints[MOST_ENDPOINTS][16];
     static int partition[MOST_ENDPOINTS];
     static char body[2 << 20];
@@ -127,8 +133,8 @@ static void fan_out(rd_kafka_message_t *m, rd_kafka_queue_t *queue) {
         HEADER("ce_type", type.bytes, type.size);
         HEADER("ce_tenant", "default", 7);
         HEADER("content-type", "application/json", 16);
-        for (rd_kafka_resp_err_t error; (error = rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(deliveries), RD_KAFKA_V_PARTITION(partition[i]), RD_KAFKA_V_KEY(key.bytes, key.size),
-                 RD_KAFKA_V_VALUE(body, body_size), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END)); reports(queue, 10))
+        for (rd_kafka_resp_err_t error; (error = rd_kafka_producev(producers[partition[i] % producers_count], RD_KAFKA_V_TOPIC(deliveries), RD_KAFKA_V_PARTITION(partition[i]), RD_KAFKA_V_KEY(key.bytes, key.size),
+                 RD_KAFKA_V_VALUE(body, body_size), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END)); reports(10))
             if (error != RD_KAFKA_RESP_ERR__QUEUE_FULL) fail(rd_kafka_err2str(error));
         made++;
     }
@@ -143,14 +149,19 @@ int main(int count, char **words) {
         else if (!strcmp(name, "--count")) wanted = atol(value);
         else if (!strcmp(name, "--partitions")) partitions = atoi(value);
         else if (!strcmp(name, "--each")) each = atoi(value);
+        else if (!strcmp(name, "--producers")) producers_count = atoi(value);
         else if (!strcmp(name, "--from")) is_from_end = is_end(value);
         else fail("unknown argument; see the top of fanout.c");
     }
-    if (!brokers || !events || !deliveries || wanted < 1 || each < 0 || each > MOST_ENDPOINTS) fail("arguments are missing; see the top of fanout.c");
+    if (!brokers || !events || !deliveries || wanted < 1 || each < 0 || each > MOST_ENDPOINTS || producers_count < 1 || producers_count > MOST_PRODUCERS) fail("arguments are missing; see the top of fanout.c");
     rd_kafka_t *consumer = reader(brokers, events, partitions, is_from_end);
-    producer = client(RD_KAFKA_PRODUCER, brokers, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR, (const char *[][2]){
-        {"enable.idempotence", "true"}, {"linger.ms", "0.3"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "10000"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
-    rd_kafka_queue_t *written = rd_kafka_queue_get_main(producer), *queue = rd_kafka_queue_get_consumer(consumer);
+    for (int i = 0; i < producers_count; i++) {
+        producers[i] = client(RD_KAFKA_PRODUCER, brokers, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR, (const char *[][2]){
+            {"enable.idempotence", "true"}, {"linger.ms", producers_count > 1 ? "0" : "0.3"}, {"max.in.flight", producers_count > 1 ? "2" : "5"}, {"compression.type", "lz4"},
+            {"queue.buffering.max.messages", "10000"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
+        written[i] = rd_kafka_queue_get_main(producers[i]);
+    }
+    rd_kafka_queue_t *queue = rd_kafka_queue_get_consumer(consumer);
 
     static rd_kafka_message_t *batch[256];
     double started = 0, cpu = 0;
@@ -162,13 +173,13 @@ int main(int count, char **words) {
             if (!batch[i]->err) {
                 if (!started) started = now_seconds(), cpu = cpu_seconds();
                 was_read(batch[i]);
-                fan_out(batch[i], written);
+                fan_out(batch[i]);
             }
             rd_kafka_message_destroy(batch[i]);
         }
-        reports(written, 0);
+        reports(0);
     }
-    while (acknowledged < made) reports(written, 100);
+    while (acknowledged < made) reports(100);
     report(made, started, now_seconds(), cpu);
     fflush(stdout);
     _exit(0);

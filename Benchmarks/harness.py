@@ -421,7 +421,7 @@ class World:
     def running_references(self, ports):
         """Fan-out and the delivery of what it writes from now on."""
         new = ("--from", "end")
-        return Together(self.running_reference(ports, *new), RunningReference(self, (*self.fan_out_words(10**9, to="deliveries"), *new), "fanout"))
+        return Together(self.running_reference(ports, *new), RunningReference(self, (*self.fan_out_words(10**9, to="deliveries"), "--producers", 2, *new), "fanout"))
 
     def both_references(self, count, ports):
         """Both in C at the same time, in two processes: fan-out and the delivery of what it writes."""

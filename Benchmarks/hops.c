@@ -14,8 +14,9 @@ static const char *brokers, *first, *second, *linger = "0";
 static rd_kafka_t *events;
 static long rate, seconds, partitions = 24, bytes = 1024;
 
-static rd_kafka_t *producer(const char *linger_ms) {
-    return client(RD_KAFKA_PRODUCER, brokers, 0, (const char *[][2]){{"enable.idempotence", "true"}, {"linger.ms", linger_ms}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
+static rd_kafka_t *producer(const char *linger_ms, const char *in_flight) {
+    return client(RD_KAFKA_PRODUCER, brokers, 0, (const char *[][2]){
+        {"enable.idempotence", "true"}, {"linger.ms", linger_ms}, {"max.in.flight", in_flight}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
 }
 
 // Like the worker's publishers: to any partition for events, to the endpoint's for deliveries.
@@ -42,7 +43,7 @@ static rd_kafka_message_t *next(rd_kafka_t *from) {
 
 static void *publish(void *_) {
     (void)_;
-    rd_kafka_t *to = producer(linger);
+    rd_kafka_t *to = producer(linger, "5");
     char *value = malloc(bytes);
     memset(value, 'x', bytes);
     double start = now_seconds() + 1;
@@ -58,13 +59,14 @@ static void *publish(void *_) {
 
 static void *forward(void *_) {
     (void)_;
-    rd_kafka_t *to = producer("0.3");
+    // Two, as the worker's fan-out has.
+    rd_kafka_t *to[] = {producer("0", "2"), producer("0", "2")};
     for (long n = 0; n < rate * seconds; n++) {
         rd_kafka_message_t *m = next(events);
-        produce(to, second, n % partitions, m->payload, m->len);
+        produce(to[n % partitions % 2], second, n % partitions, m->payload, m->len);
         rd_kafka_message_destroy(m);
     }
-    rd_kafka_flush(to, 10000);
+    for (int i = 0; i < 2; i++) rd_kafka_flush(to[i], 10000);
     return NULL;
 }
 

@@ -9,6 +9,8 @@ public final class Producer {
         /// 0: never give up (keeps order); else a record that isn't acknowledged by then is reported as failed.
         public var messageTimeoutMilliseconds = 120_000
         public var lingerMilliseconds = 2.0
+        /// To each broker: what comes meanwhile waits for the next one. 5 is the most that keeps the order.
+        public var requestsInFlight = 5
         public var bufferKilobytes = 65_536
         public var bufferRecords = 100_000
         /// Values given as arrays aren't copied, but kept until the brokers have answered.
@@ -64,7 +66,7 @@ public final class Producer {
             ("linger.ms", String(options.lingerMilliseconds)), ("message.timeout.ms", String(options.messageTimeoutMilliseconds)),
             ("queue.buffering.max.kbytes", String(options.bufferKilobytes)),
             ("queue.buffering.max.messages", String(options.bufferRecords)),
-            ("message.max.bytes", "4194304"),
+            ("message.max.bytes", "4194304"), ("max.in.flight", String(options.requestsInFlight)),
         ]
         if let id = options.transactionalID {
             own += [("transactional.id", id), ("transaction.timeout.ms", String(options.transactionTimeoutMilliseconds))]

@@ -67,8 +67,8 @@ final class DeliveryLane {
     private var commits: [StreamID: LaneStateMachine.Commit] = [:]
     private var lastSlowTasks: Int64 = 0
     private var ready: [EventLoop.Ready] = []
-    /// Which of its descriptors epoll named in this turn.
-    private var (hasMail, hasReports) = (false, false)
+    /// Whether epoll named the producer in this turn.
+    private var hasReports = false
     /// Of the core, being carried out.
     var commands: [LaneCommand] = []
     private var addresses: AddressPolicy
@@ -136,7 +136,6 @@ final class DeliveryLane {
     }
 
     private func readInbox() {
-        guard hasMail else { return }
         for message in inbox.drain() {
             switch message {
             case .registry(let update): take(update)
@@ -162,12 +161,11 @@ final class DeliveryLane {
 
     private func turn(waitMilliseconds: Int) {
         ready.removeAll(keepingCapacity: true)
-        (hasMail, hasReports) = (false, false)
+        hasReports = false
         let isFull = loop.wait(milliseconds: waitMilliseconds) {
             switch $0.token {
-            case Token.inbox: hasMail = true
             case Token.producer: hasReports = true
-            case Token.member: break
+            case Token.inbox, Token.member: break
             default: ready.append($0)
             }
         }

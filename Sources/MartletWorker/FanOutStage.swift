@@ -20,7 +20,7 @@ final class FanOutMetrics: Sendable {
     let lag = LagTable()
 }
 
-/// The fan-out stage: a thread, a member of the fan-out group and a producer. Reads events in offset order and writes their deliveries.
+/// The fan-out stage: a thread, a member of the fan-out group and its producers. Reads events in offset order and writes their deliveries.
 /// Built inside its thread; never leaves it.
 final class FanOutStage {
     typealias Message = DeliveryLane.Message
@@ -39,7 +39,9 @@ final class FanOutStage {
     private let inbox: Inbox<Message>
     private let loop = EventLoop()
     private let member: GroupMember
-    private let producer: Producer
+    /// Of each partition always the same one, which keeps the order. Each partition's batch is a request, and a connection's requests are answered
+    /// one after the other: where events come one by one they wait for each other.
+    private let producers: [Producer]
     private var registry: Registry
     private var freshAsOfMonotonic: Int64 = .min / 2
     private var progress = FanOutProgress()
@@ -117,9 +119,12 @@ final class FanOutStage {
         // Its events' bodies, which many deliveries share.
         producing.keepsValues = true
         producing.bufferKilobytes = configuration.fanOutBytesLimit / 1_024
-        // What a turn writes comes in runs of one partition: enough for a run to be gathered, and little for a single event.
-        producing.lingerMilliseconds = 0.3
-        producer = try Producer(configuration.kafka, producing)
+        // What comes while so many are under way gathers here and goes in fewer requests, of a backlog as well: no need to wait for it.
+        producing.lingerMilliseconds = 0
+        producing.requestsInFlight = 2
+        producers = try (0..<min(2, configuration.partitions)).map { [producing] _ throws(KafkaError) in
+            try Producer(configuration.kafka, producing)
+        }
         loop.watch(member.consumer.ready, token: Token.member)
         loop.watch(inbox, token: Token.inbox)
         try member.consumer.subscribe([configuration.topics.events] + configuration.inputTopics)
@@ -128,11 +133,10 @@ final class FanOutStage {
     func run() -> End {
         var drainDeadline: Int64?
         while true {
-            var hasMail = false
             watchReports()
-            loop.wait(milliseconds: hasMoreToRead ? 0 : 50) { if $0.token == Token.inbox { hasMail = true } }
+            loop.wait(milliseconds: hasMoreToRead ? 0 : 50) { _ in }
             now = SystemClock.monotonicMilliseconds()
-            for message in hasMail ? inbox.drain() : [] {
+            for message in inbox.drain() {
                 switch message {
                 case .registry(let update): take(update)
                 case .drain:
@@ -152,20 +156,22 @@ final class FanOutStage {
     /// finds them, or the next look within 50 ms, which saves two of three turns where events come one by one.
     private func watchReports() {
         let isWaiting =
-            !unsent.isEmpty || revoking != nil || isDraining || producer.outstanding >= Self.reportsLimit
-            || keptBytes >= configuration.fanOutBytesLimit
+            !unsent.isEmpty || revoking != nil || isDraining || keptBytes >= configuration.fanOutBytesLimit
+            || producers.contains { $0.outstanding >= Self.reportsLimit }
         guard isWaiting != isWatchingReports else { return }
         isWatchingReports = isWaiting
-        if isWaiting {
-            loop.watch(producer.reportsReady, for: .readable, token: Token.producer)
-        } else {
-            loop.forget(producer.reportsReady)
+        for producer in producers {
+            if isWaiting {
+                loop.watch(producer.reportsReady, for: .readable, token: Token.producer)
+            } else {
+                loop.forget(producer.reportsReady)
+            }
         }
     }
 
     private func turn() {
         // Before the group, which may wait for them.
-        producer.drainReports { report($0) }
+        for producer in producers { producer.drainReports(isReady: isWatchingReports) { report($0) } }
         if mustRestart { restart() }
         serveGroup()
         send()
@@ -271,7 +277,7 @@ final class FanOutStage {
         if let delivery = event.delivery(index) {
             queued = produce(delivery, item.partition, token)
         } else if let letter = event.letter {
-            queued = producer.produce(outgoing(letter), token: token)
+            queued = producers[0].produce(outgoing(letter), token: token)
         } else {
             return true
         }
@@ -292,11 +298,13 @@ final class FanOutStage {
 
     private func kept(_ slot: UInt32) -> Kept? { slot < kept.count ? kept[Int(slot)] : nil }
 
+    private func producer(of partition: Int32) -> Producer { producers[Int(max(0, partition)) % producers.count] }
+
     private func produce(_ delivery: FanOut.Delivery, _ partition: Int32, _ token: UInt64) -> Producer.Queued {
         delivery.headers.withEndpointID { id in
-            producer.produce(topic: deliveriesTopic, partition: partition, key: id, keeping: delivery.body, token: token) { writer in
-                delivery.headers.forEach { writer.add($0, $1) }
-            }
+            producer(of: partition).produce(
+                topic: deliveriesTopic, partition: partition, key: id, keeping: delivery.body, token: token
+            ) { writer in delivery.headers.forEach { writer.add($0, $1) } }
         }
     }
 
@@ -331,7 +339,7 @@ final class FanOutStage {
         let letter = delivery.body.withUnsafeBytes {
             DeadLetter.letter(delivery.headers, reason: .oversize, body: $0, source: event.source)
         }
-        if producer.produce(outgoing(letter), token: event.token.bits(index: index)) != .queued { mustRestart = true }
+        if producers[0].produce(outgoing(letter), token: event.token.bits(index: index)) != .queued { mustRestart = true }
     }
 
     // MARK: the group
@@ -469,7 +477,7 @@ final class FanOutStage {
         guard now - lastSlowTasks >= 1_000 else { return }
         lastSlowTasks = now
         member.wakeAll()
-        metrics.producerRebuilds.set(producer.rebuilds)
+        metrics.producerRebuilds.set(producers.reduce(0) { $0 + $1.rebuilds })
         var lags: [TopicPartition: Int64] = [:]
         for stream in progress.owned {
             let at = TopicPartition(topicNames[stream.topic], stream.partition)
