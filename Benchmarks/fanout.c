@@ -75,13 +75,12 @@ static rd_kafka_queue_t *written[MOST_PRODUCERS];
 static int producers_count = 1;
 static long made, acknowledged;
 
-// `wait`: milliseconds, when there is nothing.
+// `wait`: for a millisecond, where there is none.
 static void reports(int wait) {
     for (int i = 0; i < producers_count; i++)
-        for (rd_kafka_event_t *e; (e = rd_kafka_queue_poll(written[i], wait)); rd_kafka_event_destroy(e)) {
+        for (rd_kafka_event_t *e; (e = rd_kafka_queue_poll(written[i], 0)); rd_kafka_event_destroy(e), wait = 0)
             if (rd_kafka_event_type(e) == RD_KAFKA_EVENT_DR) acknowledged += rd_kafka_event_message_count(e);
-            wait = 0;
-        }
+    if (wait) usleep(1000);
     if (is_mark(acknowledged, wanted)) mark(acknowledged, now_seconds());
 }
 
@@ -134,7 +133,7 @@ static void fan_out(rd_kafka_message_t *m) {
         HEADER("ce_tenant", "default", 7);
         HEADER("content-type", "application/json", 16);
         for (rd_kafka_resp_err_t error; (error = rd_kafka_producev(producers[partition[i] % producers_count], RD_KAFKA_V_TOPIC(deliveries), RD_KAFKA_V_PARTITION(partition[i]), RD_KAFKA_V_KEY(key.bytes, key.size),
-                 RD_KAFKA_V_VALUE(body, body_size), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END)); reports(10))
+                 RD_KAFKA_V_VALUE(body, body_size), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END)); reports(1))
             if (error != RD_KAFKA_RESP_ERR__QUEUE_FULL) fail(rd_kafka_err2str(error));
         made++;
     }
@@ -179,7 +178,7 @@ int main(int count, char **words) {
         }
         reports(0);
     }
-    while (acknowledged < made) reports(100);
+    while (acknowledged < made) reports(1);
     report(made, started, now_seconds(), cpu);
     fflush(stdout);
     _exit(0);

@@ -2,7 +2,8 @@
 // comes back, read and written again (idempotent, as it is), and read again; its latency counts from when it should have been published.
 //
 //   hops --brokers B --first TOPIC --second TOPIC --rate N --seconds N [--bytes N] [--partitions N] [--linger-ms N]
-//        The publisher waits so long (0) for a request to fill, the copier 0.3 ms, as fan-out does. The first five seconds aren't counted: clients ask for ids and leaders then.
+//        The publisher waits so long (0) for a request to fill, the copier for none, through two producers, as fan-out does. The first five seconds
+//        aren't counted: clients ask for ids and leaders then.
 //
 // Prints {"p50_ms": ..., "p99_ms": ..., "p999_ms": ...}. What is in the topics before isn't read; they have that many partitions.
 #include "common.h"
@@ -59,7 +60,6 @@ static void *publish(void *_) {
 
 static void *forward(void *_) {
     (void)_;
-    // Two, as the worker's fan-out has.
     rd_kafka_t *to[] = {producer("0", "2"), producer("0", "2")};
     for (long n = 0; n < rate * seconds; n++) {
         rd_kafka_message_t *m = next(events);

@@ -32,6 +32,8 @@ final class FanOutStage {
     static let unfinishedLimit = 10_000
     /// From so many unreported records on, reports wake the thread: all of them in one later turn would keep an event waiting.
     static let reportsLimit = 1_000
+    /// What the producers may hold together.
+    static let bufferRecords = 100_000
 
     private let configuration: WorkerConfiguration
     private let metrics: FanOutMetrics
@@ -39,8 +41,8 @@ final class FanOutStage {
     private let inbox: Inbox<Message>
     private let loop = EventLoop()
     private let member: GroupMember
-    /// Of each partition always the same one, which keeps the order. Each partition's batch is a request, and a connection's requests are answered
-    /// one after the other: where events come one by one they wait for each other.
+    /// Of each partition always the same one, which keeps the order. Two, as each partition's batch is a request, and requests of one connection
+    /// wait for each other, which is most of the latency where events come one by one.
     private let producers: [Producer]
     private var registry: Registry
     private var freshAsOfMonotonic: Int64 = .min / 2
@@ -118,13 +120,13 @@ final class FanOutStage {
         producing.messageTimeoutMilliseconds = 0
         // Its events' bodies, which many deliveries share.
         producing.keepsValues = true
-        producing.bufferKilobytes = configuration.fanOutBytesLimit / 1_024
-        // What comes while so many are under way gathers here and goes in fewer requests, of a backlog as well: no need to wait for it.
-        producing.lingerMilliseconds = 0
+        let count = min(2, configuration.partitions)
+        producing.bufferKilobytes = configuration.fanOutBytesLimit / 1_024 / count
+        producing.bufferRecords = Self.bufferRecords / count
+        // While these are under way, what comes gathers here and goes in fewer requests, of a backlog as well: no need to wait for it.
         producing.requestsInFlight = 2
-        producers = try (0..<min(2, configuration.partitions)).map { [producing] _ throws(KafkaError) in
-            try Producer(configuration.kafka, producing)
-        }
+        producing.lingerMilliseconds = 0
+        producers = try (0..<count).map { [producing] _ throws(KafkaError) in try Producer(configuration.kafka, producing) }
         loop.watch(member.consumer.ready, token: Token.member)
         loop.watch(inbox, token: Token.inbox)
         try member.consumer.subscribe([configuration.topics.events] + configuration.inputTopics)
@@ -157,7 +159,7 @@ final class FanOutStage {
     private func watchReports() {
         let isWaiting =
             !unsent.isEmpty || revoking != nil || isDraining || keptBytes >= configuration.fanOutBytesLimit
-            || producers.contains { $0.outstanding >= Self.reportsLimit }
+            || producers.reduce(0) { $0 + $1.outstanding } >= Self.reportsLimit
         guard isWaiting != isWatchingReports else { return }
         isWatchingReports = isWaiting
         for producer in producers {
@@ -420,7 +422,12 @@ final class FanOutStage {
     /// After a delivery was given up by the producer: everything is read again from the committed offsets.
     private func restart() {
         mustRestart = false
-        guard revoking == nil else { return }
+        guard revoking == nil else {
+            // What isn't sent stands behind what the producer gave up, and nobody answers for that any more: the next owner does it all.
+            unsent = UnsentDeliveries()
+            revoking?.deadline = now
+            return
+        }
         let partitions = progress.owned.map { TopicPartition(topicNames[$0.topic], $0.partition) }
         log.warning("fan-out reads again from the committed offsets", ["partitions": .integer(partitions.count)])
         letGo()
