@@ -5,21 +5,6 @@ internal import Logging
 internal import Martlet
 internal import Metrics
 
-/// What the fan-out stage counts. Written by its thread, read by the scrape.
-final class FanOutMetrics: Sendable {
-    let events = Gauge()
-    let deliveries = Gauge()
-    let poison = Gauge()
-    let unmatched = Gauge()
-    let produceFailures = Gauge()
-    let producerRebuilds = Gauge()
-    let holdBacks = Gauge()
-    let lastTurnMonotonic = Gauge()
-    let assignedPartitions = Gauge()
-    let hasAssignment = Gauge()
-    let lag = LagTable()
-}
-
 /// The fan-out stage: a thread, a member of the fan-out group and its producers. Reads events in offset order and writes their deliveries.
 /// Built inside its thread; never leaves it.
 final class FanOutStage {
