@@ -75,7 +75,7 @@ def d(bench):
     same costs the reference; and the memory with 10,000 in flight, plain and over TLS."""
     rounds, many, connections = [], ("--max-in-flight", "10000"), ("--connections", 4_000)
     with Nginx(os.path.join(bench.directory, "d")) as fast, SlowReceiver(50) as slow:
-        for number in range(bench.few):
+        for number in range(bench.rounds):
             plain, slowly = in_turns(
                 number, lambda: deliveries(bench, "dfast", 1, fast, bench.count(200_000), FEW, rounds=1, first=number),
                 lambda: deliveries(bench, "d", 240, slow, bench.count(800_000), many, reference_words=connections, rounds=1, first=number))

@@ -193,7 +193,8 @@ final class DeliveryLane {
         // Reading may ask the brokers something, and what has been started must not wait for that.
         transport.flush()
         hasMoreToRead = read(
-            limit: ReadingLimit.records(inFlight: core.inFlight, places: configuration.lane.inFlightLimit, ended: ended, isFull: isFull))
+            limit: ReadingLimit.records(inFlight: core.inFlight, places: configuration.lane.inFlightLimit, ended: ended, ready: ready.count)
+        )
         readAgain()
         execute()
         transport.flush()
