@@ -67,6 +67,7 @@ struct connection {
     size_t head_size, sent;
     double started;
     char id[64];
+    int id_size;
 };
 // Of each port those that wait for a request, the last one first; over libcurl, which has connections of its own, all are the first one's.
 static struct connection *connections, *idle[1000];
@@ -178,6 +179,17 @@ static void shake(struct connection *c) {
     write_more(c);
 }
 
+// Texts put together at `p`; no format is read for them.
+#define TEXT(s) (memcpy(p, s, sizeof s - 1), p += sizeof s - 1)
+#define BYTES(b, n) (memcpy(p, b, n), p += n)
+static char *number_text(char *p, unsigned long number) {
+    char digits[24];
+    int at = sizeof digits;
+    do digits[--at] = '0' + number % 10;
+    while (number /= 10);
+    return BYTES(digits + at, sizeof digits - at);
+}
+
 static long wall_seconds;
 static char wall_text[24];
 static int wall_size;
@@ -197,7 +209,9 @@ static void deliver(rd_kafka_message_t *m) {
     in_flight++;
     char signature[64];
     int signature_size = sign(signature, id, id_size, wall_text, wall_size, m->payload, m->len);
-    snprintf(c->id, sizeof c->id, "%.*s", (int)id_size, (const char *)id);
+    c->id_size = id_size < sizeof c->id ? id_size : sizeof c->id - 1;
+    memcpy(c->id, id, c->id_size);
+    c->id[c->id_size] = 0;
     c->message = m;
     c->started = now_seconds();
     if (use_curl) {
@@ -207,8 +221,6 @@ static void deliver(rd_kafka_message_t *m) {
         return;
     }
     char *p = c->head;
-#define TEXT(s) (memcpy(p, s, sizeof s - 1), p += sizeof s - 1)
-#define BYTES(b, n) (memcpy(p, b, n), p += n)
     TEXT("POST /");
     BYTES(endpoint, endpoint_size);
     TEXT(" HTTP/1.1\r\nHost: 127.0.0.1\r\ncontent-type: application/json\r\nuser-agent: reference\r\nAccept: */*\r\nwebhook-id: ");
@@ -218,7 +230,8 @@ static void deliver(rd_kafka_message_t *m) {
     TEXT("\r\nwebhook-signature: v1,");
     BYTES(signature, signature_size);
     TEXT("\r\nContent-Length: ");
-    p += sprintf(p, "%zu\r\n\r\n", m->len);
+    p = number_text(p, m->len);
+    TEXT("\r\n\r\n");
     c->head_size = p - c->head;
     c->sent = 0;
     if (c->shaking) shake(c);
@@ -228,19 +241,28 @@ static void deliver(rd_kafka_message_t *m) {
 // ---- with Kafka
 
 static rd_kafka_t *producer;
+static rd_kafka_topic_t *attempts;
 static long done, written;
 static double ended;
 
 // Its attempt record, and its place is free again.
 static void finished(int number) {
     struct connection *c = &connections[number];
-    char text[1024];
-    int size = sprintf(text,
-        "{\"v\":1,\"deliveryId\":\"%s\",\"messageId\":\"%s\",\"endpointId\":\"%.*s\",\"tenant\":\"default\",\"type\":\"bench.made\",\"url\":\"http://127.0.0.1/\","
-        "\"attempt\":1,\"startedMs\":%ld000,\"durationMs\":{\"total\":%d,\"dns\":null,\"connect\":null,\"tls\":null,\"firstByte\":1},\"status\":200,"
-        "\"outcome\":\"delivered\",\"errorClass\":null,\"error\":null,\"responseExcerpt\":null,\"nextAttemptMs\":null,\"deadReason\":null,"
-        "\"worker\":\"reference\",\"traceId\":null}", c->id, c->id, (int)c->message->key_len, (const char *)c->message->key, wall_seconds, (int)((now_seconds() - c->started) * 1e3));
-    rd_kafka_resp_err_t error = rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(attempts_topic), RD_KAFKA_V_KEY(c->message->key, c->message->key_len), RD_KAFKA_V_VALUE(text, size),
+    char text[1024], *p = text;
+    TEXT("{\"v\":1,\"deliveryId\":\"");
+    BYTES(c->id, c->id_size);
+    TEXT("\",\"messageId\":\"");
+    BYTES(c->id, c->id_size);
+    TEXT("\",\"endpointId\":\"");
+    BYTES(c->message->key, c->message->key_len);
+    TEXT("\",\"tenant\":\"default\",\"type\":\"bench.made\",\"url\":\"http://127.0.0.1/\",\"attempt\":1,\"startedMs\":");
+    BYTES(wall_text, wall_size);
+    TEXT("000,\"durationMs\":{\"total\":");
+    p = number_text(p, (long)((now_seconds() - c->started) * 1e3));
+    TEXT(",\"dns\":null,\"connect\":null,\"tls\":null,\"firstByte\":1},\"status\":200,\"outcome\":\"delivered\",\"errorClass\":null,\"error\":null,"
+         "\"responseExcerpt\":null,\"nextAttemptMs\":null,\"deadReason\":null,\"worker\":\"reference\",\"traceId\":null}");
+    int size = p - text;
+    rd_kafka_resp_err_t error = rd_kafka_producev(producer, RD_KAFKA_V_RKT(attempts), RD_KAFKA_V_KEY(c->message->key, c->message->key_len), RD_KAFKA_V_VALUE(text, size),
         RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
     if (error) fail(rd_kafka_err2str(error));
     written++;
@@ -257,6 +279,7 @@ static void worker(void) {
     rd_kafka_t *consumer = reader(brokers, topic, partitions, is_from_end);
     producer = client(RD_KAFKA_PRODUCER, brokers, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR, (const char *[][2]){
         {"enable.idempotence", "true"}, {"linger.ms", "100"}, {"compression.type", "lz4"}, {"queue.buffering.max.messages", "1000000"}, {"socket.nagle.disable", "true"}, {NULL, NULL}});
+    attempts = rd_kafka_topic_new(producer, attempts_topic, NULL);
     rd_kafka_queue_t *reports = rd_kafka_queue_get_main(producer), *queue = rd_kafka_queue_get_consumer(consumer);
     int wake = eventfd(0, EFD_NONBLOCK), report_wake = eventfd(0, EFD_NONBLOCK);
     uint64_t one = 1;

@@ -272,14 +272,11 @@ final class FanOutStage {
         case .queued: return true
         case .full: return false
         case .failed(let error):
+            if error.isRefusedRecord { return refused(event, index, error) }
             metrics.produceFailures.add()
-            guard error.isRefusedRecord else {
-                // None behind it may go before it.
-                mustRestart = true
-                return false
-            }
-            refused(event, index, error)
-            return true
+            // None behind it may go before it.
+            mustRestart = true
+            return false
         }
     }
 
@@ -304,10 +301,13 @@ final class FanOutStage {
         // Else what was owned then is fanned out again, here or elsewhere.
         guard progress.isCurrent(token), let event = kept(token.slot) else { return }
         if let error = report.error {
-            metrics.produceFailures.add()
             log.warning("produce", ["topic": .string(report.at.topic), "error": .string("\(error)")])
-            if error.isRefusedRecord { return refused(event, index, error) }
-            mustRestart = true
+            if !error.isRefusedRecord {
+                metrics.produceFailures.add()
+                mustRestart = true
+            } else if !refused(event, index, error) {
+                unsent.append(token.slot, from: index, count: index + 1)
+            }
             return
         }
         progress.acknowledged(token, index: index)
@@ -319,14 +319,23 @@ final class FanOutStage {
         }
     }
 
-    /// The brokers will never take this record: its delivery becomes a dead letter with the body cut.
-    private func refused(_ event: Kept, _ index: Int, _ error: KafkaError) {
-        guard var delivery = event.delivery(index) else { return mustRestart = true }
+    /// The brokers will never take this record: its delivery becomes a dead letter with the body cut. False: there is no room for it yet.
+    private func refused(_ event: Kept, _ index: Int, _ error: KafkaError) -> Bool {
+        guard var delivery = event.delivery(index) else {
+            mustRestart = true
+            return false
+        }
         delivery.headers.lastError = "\(error)"
         let letter = delivery.body.withUnsafeBytes {
             DeadLetter.letter(delivery.headers, reason: .oversize, body: $0, source: event.source)
         }
-        if producers[0].produce(outgoing(letter), token: event.token.bits(index: index)) != .queued { mustRestart = true }
+        switch producers[0].produce(outgoing(letter), token: event.token.bits(index: index)) {
+        case .full: return false
+        case .queued: break
+        case .failed: mustRestart = true
+        }
+        metrics.produceFailures.add()
+        return !mustRestart
     }
 
     // MARK: the group

@@ -6,7 +6,7 @@ public enum ReadingLimit {
     /// Whatever receivers send, and however long: reading goes on.
     static let least = 16
 
-    /// Ready sockets of a turn from which on more begins than ends. More than the places of a lane with few, all of which may end at once.
+    /// Ready sockets of a turn from which on less begins than ends. More than the places of a lane with few, all of which may end at once.
     static let manyReady = 128
 
     /// What has just been read is still in the processor's caches when it is sent: no more at once than has a place in flight. And what is
