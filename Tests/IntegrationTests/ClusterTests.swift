@@ -81,6 +81,7 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
     @Test func aWrongClockHidesNoEvents() async throws { try await Scenarios.aWrongClockHidesNoEvents(brokers) }
     @Test func anEventReplayGoesOnWhereItEnded() async throws { try await Scenarios.anEventReplayGoesOnWhereItEnded(brokers) }
     @Test func deliversWithoutAnAttemptLog() async throws { try await Scenarios.deliversWithoutAnAttemptLog(brokers) }
+    @Test func refusedDeliveriesAreLetters() async throws { try await Scenarios.refusedDeliveriesAreLetters(brokers) }
 
     /// Needs topics of its own making: counts, settings, growth.
     @Test func topicsAreCheckedAndGrown() async throws {

@@ -11,10 +11,11 @@ import Testing
 /// The same scenarios on any cluster: what a user would notice.
 enum Scenarios {
     static func run(
-        _ brokers: String?, attemptBytes: Int? = nil, answer: @escaping @Sendable (String, Int) -> Int = { _, _ in 200 },
+        _ brokers: String?, recordBytes: (topic: @Sendable (Topics) -> String, bytes: Int)? = nil,
+        answer: @escaping @Sendable (String, Int) -> Int = { _, _ in 200 },
         _ body: (World) async throws -> Void
     ) async throws {
-        let world = try World(realBrokers: brokers, attemptBytes: attemptBytes, answer: answer)
+        let world = try World(realBrokers: brokers, recordBytes: recordBytes, answer: answer)
         defer { world.stop() }
         try await body(world)
     }
@@ -45,7 +46,7 @@ enum Scenarios {
 
     /// Attempt records that the brokers refuse are counted; deliveries and commits go on. For a real Kafka, as the embedded one refuses none.
     static func deliversWithoutAnAttemptLog(_ brokers: String?) async throws {
-        try await run(brokers, attemptBytes: 100) { world in
+        try await run(brokers, recordBytes: (\.attempts, 100)) { world in
             try world.register([world.endpoint("ep_1") { $0.types = [.prefix("order")] }])
             try world.start()
             try world.publish((0..<20).map { World.event("e\($0)") })
@@ -58,6 +59,25 @@ enum Scenarios {
             #expect(world.stopWorker() == 0)
             #expect(world.requests.count == 20)
             #expect(try world.letters().isEmpty && world.records(world.topics.attempts).isEmpty)
+        }
+    }
+
+    /// Deliveries that the brokers refuse, more of them than fan-out's producers have room for: each becomes a dead letter, once.
+    static func refusedDeliveriesAreLetters(_ brokers: String?) async throws {
+        try await run(brokers, recordBytes: (\.deliveries, 50_000)) { world in
+            try world.register([world.endpoint("ep_1")])
+            try world.publish(
+                (0..<60).map {
+                    var event = World.event("e\($0)")
+                    event.data = incompressible
+                    return event
+                })
+            try world.start { $0.fanOutBytesLimit = 4 << 20 }
+            try world.wait("60 letters") { try world.letters().count >= 60 }
+            #expect(world.stopWorker() == 0)
+            let letters = try world.letters()
+            #expect(letters.count == 60 && letters.allSatisfy { $0.reason == "oversize" })
+            #expect(try world.records(world.topics.deliveries).isEmpty && world.requests.isEmpty)
         }
     }
 

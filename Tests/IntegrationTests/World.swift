@@ -37,14 +37,15 @@ final class World: Sendable {
         let requests = Mutex<[Request]>([])
     }
 
-    /// `answer` gives the status for the n-th request (from 1) of a path; `attemptBytes` bounds the attempt log's records, on a real Kafka.
+    /// `answer` gives the status for the n-th request (from 1) of a path; `recordBytes` bounds a topic's records, on a real Kafka.
     init(
-        realBrokers: String?, attemptBytes: Int? = nil, answer: @escaping @Sendable (String, Int) -> Int = { _, _ in 200 }
+        realBrokers: String?, recordBytes: (topic: @Sendable (Topics) -> String, bytes: Int)? = nil,
+        answer: @escaping @Sendable (String, Int) -> Int = { _, _ in 200 }
     ) throws {
         topics = Topics(prefix: realBrokers == nil ? "martlet." : "it\(UInt32.random(in: 0 ... .max)).")
         var specifications = topics.specifications(partitions: Self.partitions, replicationFactor: 1, tiers: Self.tiers)
-        if let attemptBytes, let place = specifications.firstIndex(where: { [topics] in $0.name == topics.attempts }) {
-            specifications[place].settings["max.message.bytes"] = String(attemptBytes)
+        if let recordBytes, let place = specifications.firstIndex(where: { [topics] in $0.name == recordBytes.topic(topics) }) {
+            specifications[place].settings["max.message.bytes"] = String(recordBytes.bytes)
         }
         if let realBrokers {
             cluster = nil
