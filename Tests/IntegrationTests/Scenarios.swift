@@ -66,13 +66,17 @@ enum Scenarios {
     static func refusedDeliveriesAreLetters(_ brokers: String?) async throws {
         try await run(brokers, recordBytes: (\.deliveries, 50_000)) { world in
             try world.register([world.endpoint("ep_1")])
+            // A text that no compression makes small enough.
+            var generator = SeededGenerator(seed: 1)
+            let text = (0..<100_000).map { _ in UInt8(ascii: "a") + UInt8(generator.next() % 26) }
             try world.publish(
                 (0..<60).map {
                     var event = World.event("e\($0)")
-                    event.data = incompressible
+                    event.data = [UInt8(ascii: "\"")] + text + [UInt8(ascii: "\"")]
                     return event
                 })
-            try world.start { $0.fanOutBytesLimit = 4 << 20 }
+            // Each producer has a half of that.
+            try world.start { $0.fanOutBytesLimit = 1 << 20 }
             try world.wait("60 letters") { try world.letters().count >= 60 }
             #expect(world.stopWorker() == 0)
             let letters = try world.letters()
