@@ -29,14 +29,11 @@ static inline int martlet_clock_is_synchronised(long *error) {
 static inline int martlet_memory_file(void) { return (int)syscall(SYS_memfd_create, "martlet", 1u); }
 #include <sys/socket.h>
 #include <sys/uio.h>
-// What is left of three buffers behind `skip` bytes, in one call, without SIGPIPE.
-static inline long martlet_send(int fd, const void *first, size_t first_size, const void *second, size_t second_size, const void *third, size_t third_size, size_t skip) {
-    struct iovec parts[3] = {{(void *)first, first_size}, {(void *)second, second_size}, {(void *)third, third_size}}, *part = parts;
-    while (part < parts + 2 && skip >= part->iov_len) skip -= part++->iov_len;
-    if (skip > part->iov_len) skip = part->iov_len;
-    part->iov_base = (char *)part->iov_base + skip;
-    part->iov_len -= skip;
-    struct msghdr message = {.msg_iov = part, .msg_iovlen = parts + 3 - part};
+// Of three buffers what lies between an offset and their size, in one call, without SIGPIPE.
+static inline long martlet_send(int fd, const void *first, size_t first_from, size_t first_size, const void *second, size_t second_from, size_t second_size,
+                                const void *third, size_t third_from, size_t third_size) {
+    struct iovec parts[3] = {{(char *)first + first_from, first_size - first_from}, {(char *)second + second_from, second_size - second_from}, {(char *)third + third_from, third_size - third_from}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 3};
     return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 #include <arpa/inet.h>

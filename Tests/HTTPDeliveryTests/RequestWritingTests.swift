@@ -2,7 +2,7 @@ import Glibc
 @testable import HTTPDelivery
 import Testing
 
-/// A request goes out in as many pieces as the socket, or TLS, wants: from each offset what is left of it, and nothing else.
+/// A request goes out in as many pieces as the socket, or TLS, takes: after each what is left of it, and nothing else.
 struct RequestWritingTests {
     private static let start = Array("POST /hook HTTP/1.1\r\nHost: example.com\r\n".utf8)
 
@@ -25,6 +25,37 @@ struct RequestWritingTests {
                 ))
     }
 
+    /// When so much of a request is written.
+    private static func offsets(at written: Int, _ lines: [UInt8], bodyBytes: Int) -> (start: Int, lines: Int, body: Int) {
+        var writer = RequestWriter(start: start.count, lines: lines.count, body: bodyBytes)
+        writer.wrote(written)
+        return writer.offsets
+    }
+
+    /// Every split in three of requests with and without each of their parts.
+    @Test(arguments: [0, 3], [1, 4]) func everySplit(_ start: Int, _ lines: Int) {
+        for body in [0, 1, 5] {
+            let parts = [Array(0..<start), Array(start..<(start + lines)), Array((start + lines)..<(start + lines + body))]
+            let whole = Array(parts.joined())
+            for first in 0...whole.count {
+                for second in first...whole.count {
+                    var writer = RequestWriter(start: start, lines: lines, body: body)
+                    var written: [Int] = []
+                    for end in [first, second, whole.count] {
+                        #expect(writer.written == written.count && writer.isDone == (written.count == whole.count))
+                        let offsets = writer.offsets
+                        let left = parts[0][offsets.start...] + parts[1][offsets.lines...] + parts[2][offsets.body...]
+                        #expect(Array(left) == Array(whole[written.count...]))
+                        writer.wrote(end - written.count)
+                        written += left.prefix(end - written.count)
+                    }
+                    #expect(written == whole && writer.isDone)
+                    #expect(writer.offsets == (start, lines, body))
+                }
+            }
+        }
+    }
+
     @Test(arguments: [0, 1, 300]) func overTCPFromEachOffset(_ bodyBytes: Int) {
         let (lines, body, whole) = Self.request(bodyBytes: bodyBytes)
         var pair: [Int32] = [0, 0]
@@ -32,7 +63,8 @@ struct RequestWritingTests {
         defer { for end in pair { close(end) } }
         var buffer = [UInt8](repeating: 0, count: whole.count + 1)
         for offset in 0..<whole.count {
-            let answer = body.withUnsafeBytes { SocketCalls.send(pair[0], Self.start, lines, $0, from: offset) }
+            let offsets = Self.offsets(at: offset, lines, bodyBytes: bodyBytes)
+            let answer = body.withUnsafeBytes { SocketCalls.send(pair[0], Self.start, lines, $0, from: offsets) }
             guard case .bytes(let sent) = answer else {
                 Issue.record("\(answer) at \(offset)")
                 return
@@ -48,12 +80,15 @@ struct RequestWritingTests {
         var pair: [Int32] = [0, 0]
         #expect(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0)
         defer { for end in pair { close(end) } }
-        var (received, offset, pieces) = ([UInt8](), 0, 0)
+        var (received, pieces) = ([UInt8](), 0)
+        var writer = RequestWriter(start: Self.start.count, lines: lines.count, body: body.count)
         var buffer = [UInt8](repeating: 0, count: 70_001)
         while received.count < whole.count {
-            if offset < whole.count {
-                switch body.withUnsafeBytes({ SocketCalls.send(pair[0], Self.start, lines, $0, from: offset) }) {
-                case .bytes(let count): (offset, pieces) = (offset + count, pieces + 1)
+            if !writer.isDone {
+                switch body.withUnsafeBytes({ SocketCalls.send(pair[0], Self.start, lines, $0, from: writer.offsets) }) {
+                case .bytes(let count):
+                    writer.wrote(count)
+                    pieces += 1
                 case .wantsWrite: break
                 case let other:
                     Issue.record("\(other)")
@@ -72,7 +107,8 @@ struct RequestWritingTests {
         // Each where something begins or ends, and some of a long body.
         let step = bodyBytes > 300 ? 61 : 1
         for offset in (0..<whole.count).filter({ $0 < 400 || $0 % step == 0 || whole.count - $0 < 5 }) {
-            let record = body.withUnsafeBytes { TLSStream.withRecord(Self.start, lines, $0, from: offset, &scratch) { Array($0) } }
+            let offsets = Self.offsets(at: offset, lines, bodyBytes: bodyBytes)
+            let record = body.withUnsafeBytes { TLSStream.withRecord(Self.start, lines, $0, from: offsets, &scratch) { Array($0) } }
             #expect(record == Array(whole[offset...].prefix(TLSStream.recordBytes)), "at \(offset)")
         }
     }

@@ -28,9 +28,6 @@ final class Exchange {
         (request, startedMicroseconds, waitingSince) = (given, now, now)
     }
 
-    /// Bytes of the whole request.
-    var size: Int { request.target.start.count + lines.count + request.body.bytes.count }
-
     var deadline: Int64 { startedMicroseconds + request.timeouts.totalMilliseconds * 1_000 }
 
     /// Of the phase before a connection stands.
@@ -55,8 +52,7 @@ final class Connection {
     /// nil: kept for the next one.
     var exchange: Exchange?
     var reader = ResponseReader()
-    /// Bytes of head and body that are written.
-    var sent = 0
+    var writer = RequestWriter()
     /// What the event loop watches it for.
     var interest = EventLoop.Interest.writable
     /// Of the address policy that last allowed it.
@@ -73,12 +69,12 @@ final class Connection {
         self.exchange = exchange
         (bytesBefore, contentBytes) = (tls?.bytesRead ?? 0, 0)
         reader = ResponseReader(excerptBytes: exchange.request.excerptBytes)
-        sent = 0
+        writer = RequestWriter(
+            start: exchange.request.target.start.count, lines: exchange.lines.count, body: exchange.request.body.bytes.count)
     }
 
-    var isAllSent: Bool {
-        sent >= exchange?.size ?? 0
-    }
+    /// Nothing waits to be written.
+    var isAllSent: Bool { exchange == nil || writer.isDone }
 
     private var bytesBefore = 0
     private var contentBytes = 0
@@ -89,8 +85,8 @@ final class Connection {
 
     func write(_ exchange: Exchange, _ scratch: inout [UInt8]) -> StreamAnswer {
         let (start, body) = (exchange.request.target.start, exchange.request.body.bytes)
-        guard let tls else { return SocketCalls.send(fd, start, exchange.lines, body, from: sent) }
-        return tls.write(start, exchange.lines, body, from: sent, &scratch)
+        guard let tls else { return SocketCalls.send(fd, start, exchange.lines, body, from: writer.offsets) }
+        return tls.write(start, exchange.lines, body, from: writer.offsets, &scratch)
     }
 
     func read(_ buffer: inout [UInt8]) -> StreamAnswer {

@@ -160,7 +160,7 @@ final class DirectTransport: HTTPTransport {
 
     func cancelUnsent() {
         for token in waiting.keys.sorted() { cancel(token) }
-        for case let connection? in connections where connection.sent == 0 {
+        for case let connection? in connections where connection.writer.written == 0 {
             if let exchange = connection.exchange { fail(exchange, connection, .cancelled, "cancelled") }
         }
     }
@@ -191,7 +191,7 @@ final class DirectTransport: HTTPTransport {
     /// One after another: what a write needs of the processor's caches is still there for the next one.
     func flush() {
         guard !unwritten.isEmpty else { return }
-        for token in unwritten { if let connection = connection(token), connection.sent == 0 { write(connection) } }
+        for token in unwritten { if let connection = connection(token), connection.writer.written == 0 { write(connection) } }
         unwritten.removeAll(keepingCapacity: true)
     }
 

@@ -32,7 +32,7 @@ extension DirectTransport {
         guard let exchange = connection.exchange else { return }
         while !connection.isAllSent {
             switch connection.write(exchange, &scratch) {
-            case .bytes(let count): connection.sent += count
+            case .bytes(let count): connection.writer.wrote(count)
             case .wantsWrite: return watch(connection, [.readable, .writable])
             case .wantsRead: return watch(connection, .readable)
             case .ended: return broken(connection, exchange, .reset, "the receiver closed the connection")

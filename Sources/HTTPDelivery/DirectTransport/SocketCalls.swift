@@ -13,9 +13,13 @@ enum SocketCalls {
     /// nothing.
     static func connectionError(_ fd: Int32) -> Int32 { martlet_connection_error(fd) }
 
-    /// A request's parts from `offset` of all of them together, in one call.
-    static func send(_ fd: Int32, _ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offset: Int) -> StreamAnswer {
-        let count = martlet_send(fd, start, start.count, lines, lines.count, body.baseAddress, body.count, offset)
+    /// A request's parts, each from its offset on, in one call.
+    static func send(
+        _ fd: Int32, _ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offsets: (start: Int, lines: Int, body: Int)
+    ) -> StreamAnswer {
+        precondition(offsets.start <= start.count && offsets.lines <= lines.count && offsets.body <= body.count)
+        let count = martlet_send(
+            fd, start, offsets.start, start.count, lines, offsets.lines, lines.count, body.baseAddress, offsets.body, body.count)
         if count >= 0 { return .bytes(count) }
         return errno == EAGAIN || errno == EINTR ? .wantsWrite : .failed(.reset, text(errno))
     }

@@ -45,26 +45,28 @@ final class TLSStream {
         return count > 0 ? .bytes(Int(count)) : failure(count)
     }
 
-    /// A request's parts from `offset` of all of them together; as many as go into one record. After `wantsRead` or `wantsWrite` it must be called
+    /// A request's parts, each from its offset on; as much as goes into one record. After `wantsRead` or `wantsWrite` it must be called
     /// with the same arguments. `scratch`: for the record that holds several.
-    func write(_ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offset: Int, _ scratch: inout [UInt8])
-        -> StreamAnswer
-    {
+    func write(
+        _ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offsets: (start: Int, lines: Int, body: Int),
+        _ scratch: inout [UInt8]
+    ) -> StreamAnswer {
         ERR_clear_error()
-        let count = Self.withRecord(start, lines, body, from: offset, &scratch) { SSL_write(ssl, $0.baseAddress, Int32($0.count)) }
+        let count = Self.withRecord(start, lines, body, from: offsets, &scratch) { SSL_write(ssl, $0.baseAddress, Int32($0.count)) }
         return count > 0 ? .bytes(Int(count)) : failure(count)
     }
 
-    /// Calls `write` with what lies behind `offset` and fits one record: gathered in `scratch` as long as some of the head is in it.
+    /// Calls `write` with what is left and fits one record: gathered in `scratch` as long as some of the head is in it.
     static func withRecord<Result>(
-        _ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offset: Int, _ scratch: inout [UInt8],
-        _ write: (UnsafeRawBufferPointer) -> Result
+        _ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offsets: (start: Int, lines: Int, body: Int),
+        _ scratch: inout [UInt8], _ write: (UnsafeRawBufferPointer) -> Result
     ) -> Result {
-        let head = start.count + lines.count
-        guard offset < head else { return write(UnsafeRawBufferPointer(rebasing: body[(offset - head)...].prefix(recordBytes))) }
+        guard offsets.start < start.count || offsets.lines < lines.count else {
+            return write(UnsafeRawBufferPointer(rebasing: body[offsets.body...].prefix(recordBytes)))
+        }
         scratch.removeAll(keepingCapacity: true)
-        scratch.append(contentsOf: start.dropFirst(offset))
-        scratch.append(contentsOf: lines.dropFirst(max(0, offset - start.count)))
+        scratch.append(contentsOf: start[offsets.start...])
+        scratch.append(contentsOf: lines[offsets.lines...])
         scratch.append(contentsOf: body.prefix(max(0, recordBytes - scratch.count)))
         return scratch.withUnsafeBytes(write)
     }
