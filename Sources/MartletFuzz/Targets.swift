@@ -128,7 +128,7 @@ enum Targets {
     }
 
     /// Input: a byte that says how the rest comes in pieces, and a response with the end of its stream. In pieces it reads as it does in
-    /// one; little of it is kept; and it ends.
+    /// one; little of it is kept; and it ends, even if the stream doesn't.
     private static func response(_ bytes: UnsafeRawBufferPointer) {
         guard let seed = bytes.first else { return }
         let stream = Array(bytes.dropFirst())
@@ -143,6 +143,23 @@ enum Targets {
         precondition(whole.excerpt.count <= ResponseLimits.excerptBytes && whole.retryAfter?.utf8.count ?? 0 <= 64)
         // What lies behind the end shows in one piece only.
         precondition(!whole.mayKeep || split.mayKeep)
+        // Of some only: it takes a thousand times as long.
+        if seed % 8 == 0, !stream.isEmpty { endless(stream, stream.suffix(Int(seed) + 1)) }
+    }
+
+    /// A head, a body, and what chunks take besides.
+    private static let mostRead = ResponseLimits.headerBytes + ResponseLimits.bodyBytes + ResponseReader.chunkOverheadBytes
+
+    /// The stream, and then its last bytes again and again: no more is read than the caps allow.
+    private static func endless(_ stream: [UInt8], _ tail: ArraySlice<UInt8>) {
+        var reader = ResponseReader()
+        let again = Array(repeatElement(tail, count: max(1, 4_096 / tail.count)).joined())
+        var (count, piece) = (0, stream)
+        while case .more = reader.read(piece.span) {
+            count += piece.count
+            precondition(count <= mostRead, "reads past the caps")
+            piece = again
+        }
     }
 
     /// How it ended: nil for a whole response.
@@ -152,7 +169,9 @@ enum Targets {
         while at < stream.count {
             let end = min(stream.count, at + max(1, pieces(at)))
             switch reader.read(stream.span.extracting(at..<end)) {
-            case .more: at = end
+            case .more:
+                at = end
+                precondition(at <= mostRead, "reads past the caps")
             case .complete: return (reader, nil)
             case .failed(let kind, _): return (reader, kind.rawValue)
             }

@@ -25,7 +25,7 @@ public struct ResponseReader: Sendable {
     /// Of the size line of a chunk with its extensions.
     static let chunkLineBytes = 1_024
     /// Of all size lines together: six bytes around each byte of the longest body that is read, and more.
-    static let chunkOverheadBytes = 524_288
+    public static let chunkOverheadBytes = 524_288
 
     /// The final status, once its head has arrived.
     public private(set) var status: Int?
