@@ -26,9 +26,7 @@ final class FanOutStage {
     private let inbox: Inbox<Message>
     private let loop = EventLoop()
     private let member: GroupMember
-    /// Of each partition always the same one, which keeps the order. Two, as each partition's batch is a request, and requests of one connection
-    /// wait for each other, which is most of the latency where events come one by one.
-    private let producers: [Producer]
+    private var producers: PartitionedProducers
     private var registry: Registry
     private var freshAsOfMonotonic: Int64 = .min / 2
     private var progress = FanOutProgress()
@@ -84,7 +82,6 @@ final class FanOutStage {
     private var lastRenewal: Int64 = 0
     private var lastSlowTasks: Int64 = 0
     private var hasMoreToRead = false
-    private var isWatchingReports = false
     private var isDraining = false
     private var failure: String?
     private var now: Int64 = 0
@@ -105,13 +102,12 @@ final class FanOutStage {
         producing.messageTimeoutMilliseconds = 0
         // Its events' bodies, which many deliveries share.
         producing.keepsValues = true
-        let count = min(2, configuration.partitions)
-        producing.bufferKilobytes = configuration.fanOutBytesLimit / 1_024 / count
-        producing.bufferRecords = Self.bufferRecords / count
+        producing.bufferKilobytes = configuration.fanOutBytesLimit / 1_024
+        producing.bufferRecords = Self.bufferRecords
         // While these are under way, what comes gathers here and goes in fewer requests, of a backlog as well: no need to wait for it.
         producing.requestsInFlight = 2
         producing.lingerMilliseconds = 0
-        producers = try (0..<count).map { [producing] _ throws(KafkaError) in try Producer(configuration.kafka, producing) }
+        producers = try PartitionedProducers(configuration.kafka, producing, count: min(2, configuration.partitions))
         loop.watch(member.consumer.ready, token: Token.member)
         loop.watch(inbox, token: Token.inbox)
         try member.consumer.subscribe([configuration.topics.events] + configuration.inputTopics)
@@ -144,21 +140,13 @@ final class FanOutStage {
     private func watchReports() {
         let isWaiting =
             !unsent.isEmpty || revoking != nil || isDraining || keptBytes >= configuration.fanOutBytesLimit
-            || producers.reduce(0) { $0 + $1.outstanding } >= Self.reportsLimit
-        guard isWaiting != isWatchingReports else { return }
-        isWatchingReports = isWaiting
-        for producer in producers {
-            if isWaiting {
-                loop.watch(producer.reportsReady, for: .readable, token: Token.producer)
-            } else {
-                loop.forget(producer.reportsReady)
-            }
-        }
+            || producers.outstanding >= Self.reportsLimit
+        producers.wake(loop, isWaiting, token: Token.producer)
     }
 
     private func turn() {
         // Before the group, which may wait for them.
-        for producer in producers { producer.drainReports(isReady: isWatchingReports) { report($0) } }
+        producers.drainReports { report($0) }
         if mustRestart { restart() }
         serveGroup()
         send()
@@ -264,7 +252,7 @@ final class FanOutStage {
         if let delivery = event.delivery(index) {
             queued = produce(delivery, item.partition, token)
         } else if let letter = event.letter {
-            queued = producers[0].produce(outgoing(letter), token: token)
+            queued = producers[-1].produce(outgoing(letter), token: token)
         } else {
             return true
         }
@@ -282,11 +270,9 @@ final class FanOutStage {
 
     private func kept(_ slot: UInt32) -> Kept? { slot < kept.count ? kept[Int(slot)] : nil }
 
-    private func producer(of partition: Int32) -> Producer { producers[Int(max(0, partition)) % producers.count] }
-
     private func produce(_ delivery: FanOut.Delivery, _ partition: Int32, _ token: UInt64) -> Producer.Queued {
         delivery.headers.withEndpointID { id in
-            producer(of: partition).produce(
+            producers[partition].produce(
                 topic: deliveriesTopic, partition: partition, key: id, keeping: delivery.body, token: token
             ) { writer in delivery.headers.forEach { writer.add($0, $1) } }
         }
@@ -329,7 +315,7 @@ final class FanOutStage {
         let letter = delivery.body.withUnsafeBytes {
             DeadLetter.letter(delivery.headers, reason: .oversize, body: $0, source: event.source)
         }
-        switch producers[0].produce(outgoing(letter), token: event.token.bits(index: index)) {
+        switch producers[-1].produce(outgoing(letter), token: event.token.bits(index: index)) {
         case .full: return false
         case .queued: break
         case .failed: mustRestart = true
@@ -478,7 +464,7 @@ final class FanOutStage {
         guard now - lastSlowTasks >= 1_000 else { return }
         lastSlowTasks = now
         member.wakeAll()
-        metrics.producerRebuilds.set(producers.reduce(0) { $0 + $1.rebuilds })
+        metrics.producerRebuilds.set(producers.rebuilds)
         var lags: [TopicPartition: Int64] = [:]
         for stream in progress.owned {
             let at = TopicPartition(topicNames[stream.topic], stream.partition)
