@@ -36,6 +36,7 @@ static inline SSL_CTX *martlet_tls_client(void) {
     SSL_CTX_set_alpn_protos(context, protocols, sizeof protocols - 1);
     return context;
 }
+static inline void martlet_tls_keep_buffers(SSL *ssl) { SSL_clear_mode(ssl, SSL_MODE_RELEASE_BUFFERS); }
 static inline int martlet_tls_set_server_name(SSL *ssl, const char *name) { return SSL_set_tlsext_host_name(ssl, (char *)name); }
 #include <openssl/x509v3.h>
 static inline int martlet_tls_check_name(SSL *ssl, const char *name) {

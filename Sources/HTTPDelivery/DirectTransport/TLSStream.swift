@@ -16,7 +16,10 @@ final class TLSStream {
         SSL_set_ex_data(ssl, 0, Unmanaged.passUnretained(self).toOpaque())
     }
 
-    deinit { SSL_free(ssl) }
+    deinit {
+        SSL_free(ssl)
+        contexts?.streamEnded()
+    }
 
     static func of(_ ssl: OpaquePointer) -> TLSStream? {
         SSL_get_ex_data(ssl, 0).map { Unmanaged<TLSStream>.fromOpaque($0).takeUnretainedValue() }
