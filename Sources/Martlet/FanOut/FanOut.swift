@@ -40,7 +40,7 @@ public struct FanOut: Sendable, ~Copyable {
         // Taken out, so that adding to them copies nothing.
         var texts = HeaderTexts()
         swap(&texts, &event.texts)
-        self.init(texts, bodies, accepted, registryOffset)
+        self.init(consume texts, bodies, accepted, registryOffset)
     }
 
     private typealias Bodies = [(format: Endpoint.BodyFormat, body: BodyComposer.Body)]
