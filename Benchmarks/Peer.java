@@ -133,7 +133,7 @@ final class Peer {
         var batches = new ArrayBlockingQueue<ConsumerRecords<byte[], byte[]>>(8);
         var reading = new Thread(() -> {
             var consumer = new KafkaConsumer<byte[], byte[]>(Map.of("bootstrap.servers", brokers, "enable.auto.commit", "false", "auto.offset.reset", "earliest",
-                "fetch.max.wait.ms", "20", "check.crcs", "false", "max.poll.records", "500"), new ByteArrayDeserializer(), new ByteArrayDeserializer());
+                "fetch.max.wait.ms", "15", "check.crcs", "false", "max.poll.records", "500"), new ByteArrayDeserializer(), new ByteArrayDeserializer());
             var all = new ArrayList<TopicPartition>();
             for (int i = 0; i < partitions; i++) all.add(new TopicPartition(topic, i));
             consumer.assign(all);

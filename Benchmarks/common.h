@@ -90,7 +90,7 @@ static inline rd_kafka_t *reader(const char *brokers, const char *topic, int par
     rd_kafka_t *made = client(RD_KAFKA_CONSUMER, brokers, 0, (const char *[][2]){
         {"group.id", "reference"}, {"enable.auto.commit", "false"}, {"auto.offset.reset", "earliest"}, {"queued.min.messages", "100000"},
         {"queued.max.messages.kbytes", NUMBER_TEXT(AHEAD_KILOBYTES)},
-        {"fetch.wait.max.ms", "20"}, {"socket.nagle.disable", "true"}, {"check.crcs", "false"}, {NULL, NULL}});
+        {"fetch.wait.max.ms", "15"}, {"socket.nagle.disable", "true"}, {"check.crcs", "false"}, {NULL, NULL}});
     rd_kafka_poll_set_consumer(made);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
     for (int i = 0; i < partitions; i++) {

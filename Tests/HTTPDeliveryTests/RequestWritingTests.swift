@@ -26,7 +26,7 @@ struct RequestWritingTests {
     }
 
     /// When so much of a request is written.
-    private static func offsets(at written: Int, _ lines: [UInt8], bodyBytes: Int) -> (start: Int, lines: Int, body: Int) {
+    private static func offsets(at written: Int, _ lines: [UInt8], bodyBytes: Int) -> RequestWriter.Offsets {
         var writer = RequestWriter(start: start.count, lines: lines.count, body: bodyBytes)
         writer.wrote(written)
         return writer.offsets
@@ -50,7 +50,7 @@ struct RequestWritingTests {
                         written += left.prefix(end - written.count)
                     }
                     #expect(written == whole && writer.isDone)
-                    #expect(writer.offsets == (start, lines, body))
+                    #expect(writer.offsets == .init(start: start, lines: lines, body: body))
                 }
             }
         }

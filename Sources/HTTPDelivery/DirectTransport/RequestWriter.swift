@@ -11,8 +11,12 @@ struct RequestWriter {
     var isDone: Bool { written == start + lines + body }
 
     /// Where what is left of each part begins in it: at its end when nothing is.
-    var offsets: (start: Int, lines: Int, body: Int) {
-        (min(written, start), max(0, min(written - start, lines)), max(0, written - start - lines))
+    struct Offsets: Equatable {
+        var start, lines, body: Int
+    }
+
+    var offsets: Offsets {
+        Offsets(start: min(written, start), lines: max(0, min(written - start, lines)), body: max(0, written - start - lines))
     }
 
     /// `count`: no more than is left.

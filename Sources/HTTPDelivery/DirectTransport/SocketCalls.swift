@@ -15,7 +15,7 @@ enum SocketCalls {
 
     /// A request's parts, each from its offset on, in one call.
     static func send(
-        _ fd: Int32, _ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offsets: (start: Int, lines: Int, body: Int)
+        _ fd: Int32, _ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offsets: RequestWriter.Offsets
     ) -> StreamAnswer {
         precondition(offsets.start <= start.count && offsets.lines <= lines.count && offsets.body <= body.count)
         let count = martlet_send(

@@ -51,7 +51,7 @@ final class TLSStream {
     /// A request's parts, each from its offset on; as much as goes into one record. After `wantsRead` or `wantsWrite` it must be called
     /// with the same arguments. `scratch`: for the record that holds several.
     func write(
-        _ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offsets: (start: Int, lines: Int, body: Int),
+        _ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offsets: RequestWriter.Offsets,
         _ scratch: inout [UInt8]
     ) -> StreamAnswer {
         ERR_clear_error()
@@ -61,7 +61,7 @@ final class TLSStream {
 
     /// Calls `write` with what is left and fits one record: gathered in `scratch` as long as some of the head is in it.
     static func withRecord<Result>(
-        _ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offsets: (start: Int, lines: Int, body: Int),
+        _ start: [UInt8], _ lines: [UInt8], _ body: UnsafeRawBufferPointer, from offsets: RequestWriter.Offsets,
         _ scratch: inout [UInt8], _ write: (UnsafeRawBufferPointer) -> Result
     ) -> Result {
         guard offsets.start < start.count || offsets.lines < lines.count else {
