@@ -89,6 +89,7 @@ extension DeliveryLane {
         }
         item.startedWall = localWall
         item.startedAt = prepared
+        item.url = prepared.redactedURL
         if prepared.tokenRequest == nil { send(token, prepared, bearer: nil) } else { authorize(token, prepared) }
     }
 
@@ -98,7 +99,7 @@ extension DeliveryLane {
             item.headers, messageID: item.messageID, to: prepared, body: item.body.bytes, nowSeconds: localWall / 1_000, bearer: bearer)
         item.bearer = bearer
         transport.start(
-            HTTPRequest(token: token.bits, target: target, headers: headers, body: item.body, timeouts: prepared.endpoint.timeouts),
+            HTTPRequest(token: token.bits, target: target, headers: headers, body: item.body, timeouts: prepared.timeouts),
             nowMicroseconds: SystemClock.monotonicMicroseconds())
     }
 
@@ -130,7 +131,7 @@ extension DeliveryLane {
         guard let item = items[Int(token.slot)], item.token == token, let result = item.lastResult else { return }
         // The lane may be done with the record by now.
         let record = AttemptRecord(
-            delivery: item.headers, messageID: item.messageID, url: item.startedAt?.redactedURL ?? "", attempt: attempt,
+            delivery: item.headers, messageID: item.messageID, url: item.url, attempt: attempt,
             startedMilliseconds: item.startedWall, result: result, verdict: verdict, worker: configuration.name)
         attemptRecord.removeAll(keepingCapacity: true)
         record.append(to: &attemptRecord)

@@ -38,6 +38,8 @@ final class LaneItem {
     var startedWall: Int64 = 0
     /// The endpoint as it was then.
     var startedAt: PreparedEndpoint?
+    /// Its URL, for the attempt's record.
+    var url = ""
     /// The access token that it went out with.
     var bearer: String?
     /// When its successor was handed to the producer.

@@ -27,8 +27,8 @@ public enum DeliveryRequest {
         lines.append(prepared.signatureName) {
             prepared.signer.append(id: id[...], timestamp: nowSeconds, body: body, to: &$0)
         }
-        if prepared.endpoint.bodyFormat == .cloudEventsBinary { appendCloudEvents(delivery, to: &lines) }
-        if prepared.endpoint.sendsTrace {
+        if prepared.bodyFormat == .cloudEventsBinary { appendCloudEvents(delivery, to: &lines) }
+        if prepared.sendsTrace {
             for field in [HeaderField.traceParent, .traceState] where delivery.texts.has(field) {
                 lines.append(HeaderName("\(field.name)")) { out in
                     let start = out.count

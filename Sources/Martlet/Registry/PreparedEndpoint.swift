@@ -6,10 +6,11 @@ public import WebhookSigning
 /// An endpoint with everything that a delivery needs, which is prepared when the first one does: of many endpoints few have traffic here.
 /// Immutable, and shared by all lanes.
 public final class PreparedEndpoint: Sendable {
+    // First, beside the count of references: what a delivery needs of an endpoint has mostly left the processor's caches. What
+    // `AtomicLazyReference` does, whose generic code looks its types up at every load: a delivery loads it a dozen times.
+    private let made = Atomic<Unmanaged<Parts>?>(nil)
     public let endpoint: Endpoint
     private let rules: EndpointURL.Rules
-    // What `AtomicLazyReference` does, whose generic code looks its types up at every load: a delivery loads it a dozen times.
-    private let made = Atomic<Unmanaged<Parts>?>(nil)
 
     /// `endpoint`: opened; what is still sealed counts as missing.
     public init(_ endpoint: Endpoint, rules: EndpointURL.Rules) { (self.endpoint, self.rules) = (endpoint, rules) }
@@ -44,6 +45,9 @@ public final class PreparedEndpoint: Sendable {
     public var headers: [HTTPHeader] { part { $0.headers } }
     var headerLines: HeaderLines { part { $0.headerLines } }
     var signatureName: HeaderName { part { $0.signatureName } }
+    public var timeouts: Timeouts { part { $0.timeouts } }
+    var bodyFormat: Endpoint.BodyFormat { part { $0.bodyFormat } }
+    var sendsTrace: Bool { part { $0.sendsTrace } }
     /// To tell hosts apart.
     public var hostHash: UInt64 { part { $0.hostHash } }
     /// How its access token is asked for; nil: it needs none.
@@ -52,23 +56,31 @@ public final class PreparedEndpoint: Sendable {
     private var sensitive: [String] { part { $0.sensitive } }
 
     private final class Parts: Sendable {
+        // What every delivery needs, beside each other.
         let target: RequestTarget?
-        let refusal: String?
-        let redactedURL: String
         let signer: Signer
-        let headers: [HTTPHeader]
-        let headerLines: HeaderLines
+        let redactedURL: String
+        let bodyFormat: Endpoint.BodyFormat
+        let sendsTrace: Bool
+        let timeouts: Timeouts
         let signatureName: HeaderName
-        let hostHash: UInt64
+        let headerLines: HeaderLines
         let tokenRequest: TokenRequest?
+        let refusal: String?
+        let headers: [HTTPHeader]
+        let hostHash: UInt64
         let sensitive: [String]
+
+        /// One for all endpoints.
+        private static let standardName = HeaderName(SignatureScheme.standard.headerName)
 
         init(_ endpoint: Endpoint, _ rules: EndpointURL.Rules) {
             headers =
                 endpoint.headers.compactMap { header in header.text.plain.map { HTTPHeader(header.name, $0) } }
                 + (endpoint.auth?.header.map { [$0] } ?? [])
             headerLines = HeaderLines(headers)
-            signatureName = HeaderName(endpoint.signature.headerName)
+            signatureName = endpoint.signature == .standard ? Self.standardName : HeaderName(endpoint.signature.headerName)
+            (bodyFormat, sendsTrace, timeouts) = (endpoint.bodyFormat, endpoint.sendsTrace, endpoint.timeouts)
             let tls = endpoint.tls?.identity
             tokenRequest = endpoint.auth?.oauth.flatMap { TokenRequest($0, of: endpoint, tls: tls, rules: rules) }
             signer = Signer(
