@@ -24,12 +24,14 @@ public struct CircuitBreaker: Sendable, Equatable {
         case halfOpen(probing: Bool, successes: Int)
     }
 
-    public let settings: Settings
     public private(set) var state = State.closed
     /// How often it opened since it was last closed.
     public private(set) var opens = 0
     private var failuresInARow = 0
-    private var window: [Bucket] = []
+    /// Of the window: what is counted now lies here, what was counted before in memory of its own.
+    private var latest: Bucket?
+    private var earlier: [Bucket] = []
+    public let settings: Settings
 
     private struct Bucket: Sendable, Equatable {
         var startMilliseconds: Int64
@@ -87,7 +89,7 @@ public struct CircuitBreaker: Sendable, Equatable {
             }
             state = .closed
             opens = 0
-            window = []
+            forget()
             return true
         }
     }
@@ -97,7 +99,7 @@ public struct CircuitBreaker: Sendable, Equatable {
         switch state {
         case .closed:
             count(success: false, now)
-            let (successes, failures) = window.reduce((0, 0)) { ($0.0 + $1.successes, $0.1 + $1.failures) }
+            let (successes, failures) = counts(now)
             let manyFailed = successes + failures >= settings.windowMinimum && failures * 2 >= successes + failures
             guard failuresInARow >= settings.consecutiveFailures || manyFailed else { return false }
         case .open: return false
@@ -108,14 +110,28 @@ public struct CircuitBreaker: Sendable, Equatable {
         state = .open(untilMilliseconds: now + capped + Int64.random(in: -capped / 5...capped / 5, using: &generator))
         opens += 1
         failuresInARow = 0
-        window = []
+        forget()
         return true
     }
 
     private mutating func count(success: Bool, _ now: Int64) {
-        let width = max(1, settings.windowMilliseconds / 6)
-        window.removeAll { $0.startMilliseconds + settings.windowMilliseconds <= now }
-        if window.last.map({ $0.startMilliseconds + width <= now }) ?? true { window.append(Bucket(startMilliseconds: now)) }
-        if success { window[window.count - 1].successes += 1 } else { window[window.count - 1].failures += 1 }
+        if latest.map({ $0.startMilliseconds + max(1, settings.windowMilliseconds / 6) <= now }) ?? true {
+            if let latest { earlier.append(latest) }
+            earlier.removeAll { $0.startMilliseconds + settings.windowMilliseconds <= now }
+            latest = Bucket(startMilliseconds: now)
+        }
+        if success { latest?.successes += 1 } else { latest?.failures += 1 }
     }
+
+    /// Of the last `windowMilliseconds`.
+    private func counts(_ now: Int64) -> (successes: Int, failures: Int) {
+        var counts = (successes: latest?.successes ?? 0, failures: latest?.failures ?? 0)
+        for bucket in earlier where bucket.startMilliseconds + settings.windowMilliseconds > now {
+            counts.successes += bucket.successes
+            counts.failures += bucket.failures
+        }
+        return counts
+    }
+
+    private mutating func forget() { (latest, earlier) = (nil, []) }
 }

@@ -92,46 +92,51 @@ struct HeldEndpoint: Sendable {
 
 /// What the lane knows of an endpoint that has traffic here.
 struct LaneEndpoint {
-    let id: String
-    let partition: Int32
-    /// As its hold is named.
-    let hash: UInt64
+    // What every delivery asks for, beside each other: of many endpoints most have left the processor's caches.
+
     var entry: Registry.Entry? { didSet { standing = Standing(entry, disabled) } }
-    var breaker: CircuitBreaker
-    var limiter: RateLimiter?
-    var limiterSettings: RateLimit?
-    var concurrency = ConcurrencyLimit(ceiling: ConcurrencyLimit.defaultCeiling)
+    private(set) var standing = Standing(nil, nil)
     var inFlight = 0
     var inFlightBytes = 0
     var waiting = 0
     var waitingBytes = 0
-    /// Its deliveries go one by one in the order of their partition.
-    var isOrdered = false
-    /// The one of them that is in flight or being moved.
-    var head: RecordToken?
-    /// What was started last while the breaker was half-open: its end alone is the breaker's verdict.
-    var probe: RecordToken?
+    var concurrency = ConcurrencyLimit(ceiling: ConcurrencyLimit.defaultCeiling)
     /// By age; of an ordered endpoint by offset.
     var first = Heap<Waiter>(Waiter.precedes)
     var retried = Heap<Waiter>(Waiter.precedes)
     var startsSinceRetried = 0
+    /// Its deliveries go one by one in the order of their partition.
+    var isOrdered = false
     var isReady = false
     /// What waits for it is looked at when it has waited for long.
     var isCrowding = false
     /// Waits for its tenant's limit.
     var isBlocked = false
-    /// Of the host of its URL, for the count of distinct ones.
-    var hostHash: UInt64 = 0
     /// An attempt of this ownership got as far as its host.
     var wasReached = false
+    /// Of the host of its URL, for the count of distinct ones.
+    var hostHash: UInt64 = 0
     var wakeMonotonic: Int64 = .max
     var failingSinceMilliseconds: Int64?
     var attemptsSinceSuccess = 0
+    /// The one of an ordered endpoint's that is in flight or being moved.
+    var head: RecordToken?
+    /// What was started last while the breaker was half-open: its end alone is the breaker's verdict.
+    var probe: RecordToken?
+    var limiter: RateLimiter?
+    var breaker: CircuitBreaker
+
+    // What few do.
+
+    let id: String
+    let partition: Int32
+    /// As its hold is named.
+    let hash: UInt64
+    var limiterSettings: RateLimit?
     /// When its health was last published by this owner, and whether the changelog says that it fails.
     var healthMonotonic: Int64 = .min / 2
     var isKnownToFail = false
     var disabled: HealthRecord.Disabled? { didSet { standing = Standing(entry, disabled) } }
-    private(set) var standing = Standing(nil, nil)
 
     init(id: String, partition: Int32, breaker: CircuitBreaker.Settings) {
         (self.id, self.partition, hash) = (id, partition, Hold.hash(id))
