@@ -37,7 +37,7 @@ public struct EndpointTrial: Sendable {
                 sender, loop,
                 HTTPRequest(
                     token: 1, target: request.target, headers: request.headers, body: CopiedBody(request.body),
-                    timeouts: prepared.endpoint.timeouts), excerptBytes: AccessTokens.answerLimitBytes)
+                    timeouts: prepared.timeouts), excerptBytes: AccessTokens.answerLimitBytes)
             if let failure = tokens.answered(request.identity, answer, now: 0).failure {
                 return Exchange(
                     headers: [], ownHeaders: 0, body: delivery.body, result: HTTPResult(token: 1, error: (kind: failure.0, text: failure.1))
@@ -50,7 +50,7 @@ public struct EndpointTrial: Sendable {
             delivery.headers, to: prepared, body: body.bytes, nowSeconds: wall / 1_000, bearer: bearer)
         let result = exchange(
             sender, loop,
-            HTTPRequest(token: 2, target: target, headers: headers, body: body, timeouts: prepared.endpoint.timeouts))
+            HTTPRequest(token: 2, target: target, headers: headers, body: body, timeouts: prepared.timeouts))
         return Exchange(
             headers: headers.list, ownHeaders: prepared.headers.count + (bearer == nil ? 0 : 1), body: delivery.body,
             result: prepared.withoutSecrets(result, bearer: bearer))

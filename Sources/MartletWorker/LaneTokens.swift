@@ -25,7 +25,7 @@ extension DeliveryLane {
         tokenRequests[number] = prepared
         var outgoing = HTTPRequest(
             token: number, target: request.target, headers: request.headers, body: CopiedBody(request.body),
-            timeouts: prepared.endpoint.timeouts)
+            timeouts: prepared.timeouts)
         outgoing.excerptBytes = AccessTokens.answerLimitBytes
         transport.start(outgoing, nowMicroseconds: SystemClock.monotonicMicroseconds())
     }

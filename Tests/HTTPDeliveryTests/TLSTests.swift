@@ -1,7 +1,7 @@
 import Cryptography
 import EventLoop
 import Foundation
-import HTTPDelivery
+@testable import HTTPDelivery
 import Testing
 
 /// Servers with certificates of every kind, made when they are needed.
@@ -147,5 +147,30 @@ final class TLSServers {
         let results = try send(kind, urls, bundle: servers.file("trusted.pem"))
         #expect(results.map(\.status) == [200, 200, 200])
         #expect(excerpt(results[0]).contains("full") && excerpt(results[1]).contains("resumed"), "\(results.map(excerpt))")
+    }
+}
+
+/// Of the connections over TLS only so many keep OpenSSL's buffers while they are idle, which bounds the memory of all.
+struct TLSBufferTests {
+    @Test func onlySoManyStreamsKeepTheirBuffers() throws {
+        let limit = TLSContexts.bufferedStreamLimit
+        var contexts: TLSContexts? = TLSContexts(TrustStores(bundlePath: "/etc/ssl/certs/ca-certificates.crt", extraPath: nil))
+        let url = try EndpointURL("https://example.com/", rules: .init())
+        let origin = Origin(isTLS: true, host: url.host, port: url.port, identity: nil)
+        func streams(_ count: Int) throws -> [TLSStream] {
+            try (0..<count).compactMap { _ in try contexts?.stream(-1, url, origin, nil) }
+        }
+        var open = try streams(limit + 88)
+        #expect(open.count { $0.keepsBuffers } == limit && open.prefix(limit).allSatisfy(\.keepsBuffers))
+        // Those that come for others that have ended take their places, however many are open.
+        open.removeFirst(100)
+        open += try streams(100)
+        #expect(open.count { $0.keepsBuffers } == limit)
+        open = []
+        open = try streams(1)
+        #expect(open[0].keepsBuffers && contexts?.bufferedStreams == 1)
+        // A stream may end last.
+        contexts = nil
+        open = []
     }
 }

@@ -53,6 +53,12 @@ struct DeliveryRequestTests {
         return PreparedEndpoint(endpoint, rules: .init())
     }
 
+    @Test func itHasItsEndpointsTimeouts() {
+        let timeouts = Timeouts(connectMilliseconds: 7, totalMilliseconds: 9)
+        #expect(Self.prepared { $0.timeouts = timeouts }.timeouts == timeouts)
+        #expect(Self.prepared().timeouts == Timeouts())
+    }
+
     static func headers(_ prepared: PreparedEndpoint, _ delivery: DeliveryHeaders, body: String = "{}") -> [String: String] {
         let headers = Array(body.utf8).withUnsafeBytes {
             DeliveryRequest.headers(delivery, to: prepared, body: $0, nowSeconds: 1_700_000_000).list

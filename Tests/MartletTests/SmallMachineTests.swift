@@ -324,6 +324,51 @@ struct CircuitBreakerTests {
         }
     }
 
+    /// A success and a failure each `step` milliseconds, nine times: two short of opening.
+    private static func nearlyOpen(step: Int64, _ generator: inout SeededGenerator) -> CircuitBreaker {
+        var breaker = CircuitBreaker()
+        for turn in Int64(0)..<9 {
+            _ = breaker.succeeded(now: turn * step)
+            let opened = breaker.failed(now: turn * step, using: &generator)
+            #expect(!opened)
+        }
+        return breaker
+    }
+
+    @Test func theWholeMinuteCounts() {
+        var generator = SeededGenerator(seed: 3)
+        var breaker = Self.nearlyOpen(step: 6_000, &generator)
+        _ = breaker.succeeded(now: 50_000)
+        let opened = breaker.failed(now: 50_000, using: &generator)
+        #expect(opened)
+    }
+
+    /// Also while what came last is still being counted together.
+    @Test(arguments: [(Int64(59_999), true), (60_000, false)]) func whatIsAMinuteOldDoesNotCount(_ now: Int64, _ opens: Bool) {
+        var generator = SeededGenerator(seed: 3)
+        var breaker = Self.nearlyOpen(step: 1_000, &generator)
+        _ = breaker.succeeded(now: 55_000)
+        let opened = breaker.failed(now: now, using: &generator)
+        #expect(opened == opens)
+    }
+
+    @Test func whatOpenedItDoesNotCountOnceItIsClosed() {
+        var generator = SeededGenerator(seed: 3)
+        var breaker = Self.nearlyOpen(step: 1_000, &generator)
+        _ = breaker.succeeded(now: 9_000)
+        _ = breaker.failed(now: 9_000, using: &generator)
+        guard case .open(let until) = breaker.state, until < 55_000 else {
+            Issue.record("not open, or for too long: \(breaker.state)")
+            return
+        }
+        for _ in 0..<3 {
+            breaker.started(now: until)
+            _ = breaker.succeeded(now: until)
+        }
+        let opened = breaker.failed(now: until, using: &generator)
+        #expect(!opened && breaker.state == .closed)
+    }
+
     @Test func lateAnswersChangeNothingWhileOpen() {
         var generator = SeededGenerator(seed: 3)
         var breaker = CircuitBreaker()

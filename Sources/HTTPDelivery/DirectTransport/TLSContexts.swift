@@ -13,10 +13,10 @@ final class TLSContexts {
     private static let sessionsPerOrigin = 64
     private static let sessionLimit = 512
     private static let ticketBytes = 4_096
-    /// Streams that are open, of which so many keep their buffers between requests, for up to 34 KB each: an allocation and two releases
-    /// less per request. All the others do without while they are idle.
-    private var streamCount = 0
-    private static let streamsWithBuffers = 512
+    /// Open streams that keep OpenSSL's buffers between requests, up to 34 KB each: two allocations and two releases less per request. All
+    /// others let go of theirs.
+    private(set) var bufferedStreams = 0
+    static let bufferedStreamLimit = 512
 
     init(_ trust: TrustStores) { self.trust = trust }
 
@@ -28,9 +28,12 @@ final class TLSContexts {
     /// A stream over a connected socket, before its handshake.
     func stream(_ fd: Int32, _ url: EndpointURL, _ origin: Origin, _ identity: TLSIdentity?) throws(Unusable) -> TLSStream {
         guard let ssl = SSL_new(try context(identity)) else { throw Unusable(text: "TLS: out of memory") }
-        let stream = TLSStream(ssl, origin, self)
-        streamCount += 1
-        if streamCount <= Self.streamsWithBuffers { martlet_tls_keep_buffers(ssl) }
+        let keepsBuffers = bufferedStreams < Self.bufferedStreamLimit
+        let stream = TLSStream(ssl, origin, self, keepsBuffers: keepsBuffers)
+        if keepsBuffers {
+            bufferedStreams += 1
+            martlet_tls_keep_buffers(ssl)
+        }
         SSL_set_fd(ssl, fd)
         martlet_tls_watch_reads(ssl)
         switch url.host {
@@ -93,8 +96,8 @@ final class TLSContexts {
         return SSL_CTX_use_PrivateKey(context, key) == 1 && SSL_CTX_check_private_key(context) == 1
     }
 
-    /// A stream of these contexts is no more.
-    func streamEnded() { streamCount -= 1 }
+    /// One that keeps its buffers is no more.
+    func bufferedStreamEnded() { bufferedStreams -= 1 }
 
     // MARK: sessions, each used once
 

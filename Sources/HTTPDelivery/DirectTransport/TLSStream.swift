@@ -5,20 +5,22 @@ final class TLSStream {
     private let ssl: OpaquePointer
     private let origin: Origin
     private weak var contexts: TLSContexts?
+    /// OpenSSL's, between requests.
+    let keepsBuffers: Bool
     static let recordBytes = 16_384
     /// Off the wire, in one call.
     private static let callBytes = 65_536
     /// Off the wire, since the handshake began.
     private(set) var bytesRead = 0
 
-    init(_ ssl: OpaquePointer, _ origin: Origin, _ contexts: TLSContexts) {
-        (self.ssl, self.origin, self.contexts) = (ssl, origin, contexts)
+    init(_ ssl: OpaquePointer, _ origin: Origin, _ contexts: TLSContexts, keepsBuffers: Bool) {
+        (self.ssl, self.origin, self.contexts, self.keepsBuffers) = (ssl, origin, contexts, keepsBuffers)
         SSL_set_ex_data(ssl, 0, Unmanaged.passUnretained(self).toOpaque())
     }
 
     deinit {
         SSL_free(ssl)
-        contexts?.streamEnded()
+        if keepsBuffers { contexts?.bufferedStreamEnded() }
     }
 
     static func of(_ ssl: OpaquePointer) -> TLSStream? {

@@ -28,7 +28,7 @@ public struct CircuitBreaker: Sendable, Equatable {
     /// How often it opened since it was last closed.
     public private(set) var opens = 0
     private var failuresInARow = 0
-    /// Of the window: what is counted now lies here, what was counted before in memory of its own.
+    /// The window's part that is being counted; those before it, some of which may have left the window, are in `earlier`.
     private var latest: Bucket?
     private var earlier: [Bucket] = []
     public let settings: Settings
@@ -125,12 +125,12 @@ public struct CircuitBreaker: Sendable, Equatable {
 
     /// Of the last `windowMilliseconds`.
     private func counts(_ now: Int64) -> (successes: Int, failures: Int) {
-        var counts = (successes: latest?.successes ?? 0, failures: latest?.failures ?? 0)
+        var sum = (successes: latest?.successes ?? 0, failures: latest?.failures ?? 0)
         for bucket in earlier where bucket.startMilliseconds + settings.windowMilliseconds > now {
-            counts.successes += bucket.successes
-            counts.failures += bucket.failures
+            sum.successes += bucket.successes
+            sum.failures += bucket.failures
         }
-        return counts
+        return sum
     }
 
     private mutating func forget() { (latest, earlier) = (nil, []) }

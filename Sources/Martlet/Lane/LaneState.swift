@@ -114,12 +114,15 @@ struct LaneEndpoint {
     var isBlocked = false
     /// An attempt of this ownership got as far as its host.
     var wasReached = false
+    /// By the health changelog.
+    var isKnownToFail = false
+    let partition: Int32
     /// Of the host of its URL, for the count of distinct ones.
     var hostHash: UInt64 = 0
     var wakeMonotonic: Int64 = .max
     var failingSinceMilliseconds: Int64?
     var attemptsSinceSuccess = 0
-    /// The one of an ordered endpoint's that is in flight or being moved.
+    /// Of an ordered endpoint: the delivery that is in flight or being moved.
     var head: RecordToken?
     /// What was started last while the breaker was half-open: its end alone is the breaker's verdict.
     var probe: RecordToken?
@@ -129,13 +132,11 @@ struct LaneEndpoint {
     // What few do.
 
     let id: String
-    let partition: Int32
     /// As its hold is named.
     let hash: UInt64
     var limiterSettings: RateLimit?
-    /// When its health was last published by this owner, and whether the changelog says that it fails.
+    /// When its health was last published by this owner.
     var healthMonotonic: Int64 = .min / 2
-    var isKnownToFail = false
     var disabled: HealthRecord.Disabled? { didSet { standing = Standing(entry, disabled) } }
 
     init(id: String, partition: Int32, breaker: CircuitBreaker.Settings) {

@@ -6,8 +6,8 @@ public import WebhookSigning
 /// An endpoint with everything that a delivery needs, which is prepared when the first one does: of many endpoints few have traffic here.
 /// Immutable, and shared by all lanes.
 public final class PreparedEndpoint: Sendable {
-    // First, beside the count of references: what a delivery needs of an endpoint has mostly left the processor's caches. What
-    // `AtomicLazyReference` does, whose generic code looks its types up at every load: a delivery loads it a dozen times.
+    // What `AtomicLazyReference` does, whose generic code looks its types up at every load: a delivery loads it a dozen times.
+    // It comes first, beside the count of references: of many endpoints, most have left the processor's caches.
     private let made = Atomic<Unmanaged<Parts>?>(nil)
     public let endpoint: Endpoint
     private let rules: EndpointURL.Rules
@@ -66,6 +66,7 @@ public final class PreparedEndpoint: Sendable {
         let signatureName: HeaderName
         let headerLines: HeaderLines
         let tokenRequest: TokenRequest?
+        // What few do.
         let refusal: String?
         let headers: [HTTPHeader]
         let hostHash: UInt64
