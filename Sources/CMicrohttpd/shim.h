@@ -19,8 +19,9 @@ static inline struct MHD_Daemon *martlet_mhd_start(int thread_per_connection, ui
     listen_on.sin_family = AF_INET;
     listen_on.sin_addr.s_addr = htonl(address);
     listen_on.sin_port = htons(port);
-    unsigned int flags = MHD_USE_INTERNAL_POLLING_THREAD;
-    flags |= thread_per_connection ? MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL : MHD_USE_EPOLL;
+    // Not epoll: when as many events as it takes at once (128) are all there are, 0.9.75 waits for more before it looks at them.
+    unsigned int flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL;
+    if (thread_per_connection) flags |= MHD_USE_THREAD_PER_CONNECTION;
     return MHD_start_daemon(flags, port, NULL, NULL, handler, context, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&listen_on,
                             MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_CONNECTION_TIMEOUT, timeout_seconds,
                             MHD_OPTION_NOTIFY_COMPLETED, completed, context, MHD_OPTION_END);
