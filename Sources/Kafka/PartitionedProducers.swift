@@ -3,20 +3,32 @@ public import EventLoop
 /// Producers that share the partitions of a topic: each partition's records go through always the same one, which keeps their order. Several,
 /// as each partition's batch is a request, and requests of one connection wait for each other, which is most of the latency where records come
 /// one by one.
+///
+/// And one more that waits for its requests to fill, of which there are fewer then: for records that nobody waits for.
 public struct PartitionedProducers {
+    /// The last one is the one that waits.
     private let producers: [Producer]
     private var isWatched = false
+    /// Whether records go through the one that waits. To be changed only when nothing is outstanding: what comes later could be written earlier.
+    public var isGathering = false
 
-    /// `options.bufferKilobytes`, `options.bufferRecords`: what they may hold together.
-    public init(_ settings: KafkaSettings, _ options: Producer.Options, count: Int) throws(KafkaError) {
-        var share = options
+    /// `count`: of those that share the partitions. `options.bufferKilobytes`, `options.bufferRecords`: what they may hold together.
+    public init(
+        _ settings: KafkaSettings, _ options: Producer.Options, count: Int, gatheringMilliseconds: Double
+    ) throws(KafkaError) {
+        var (share, gathering) = (options, options)
         share.bufferKilobytes /= count
         share.bufferRecords /= count
-        producers = try (0..<count).map { [share] _ throws(KafkaError) in try Producer(settings, share) }
+        gathering.lingerMilliseconds = gatheringMilliseconds
+        let all = Array(repeating: share, count: count) + [gathering]
+        producers = try all.map { own throws(KafkaError) in try Producer(settings, own) }
     }
 
     /// Of a negative number: the one for records of other topics, whose partition it finds.
-    public subscript(partition: Int32) -> Producer { producers[Int(max(0, partition)) % producers.count] }
+    public subscript(partition: Int32) -> Producer {
+        let last = producers.count - 1
+        return producers[isGathering ? last : Int(max(0, partition)) % last]
+    }
 
     /// Records that are not reported yet.
     public var outstanding: Int { producers.reduce(0) { $0 + $1.outstanding } }

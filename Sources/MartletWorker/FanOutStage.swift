@@ -27,6 +27,7 @@ final class FanOutStage {
     private let loop = EventLoop()
     private let member: GroupMember
     private var producers: PartitionedProducers
+    private var backlog = EventBacklog()
     private var registry: Registry
     private var freshAsOfMonotonic: Int64 = .min / 2
     private var progress = FanOutProgress()
@@ -104,10 +105,11 @@ final class FanOutStage {
         producing.keepsValues = true
         producing.bufferKilobytes = configuration.fanOutBytesLimit / 1_024
         producing.bufferRecords = Self.bufferRecords
-        // While these are under way, what comes gathers here and goes in fewer requests, of a backlog as well: no need to wait for it.
+        // While these are under way, what comes gathers here and goes in fewer requests: events that come one by one needn't wait for it.
         producing.requestsInFlight = 2
         producing.lingerMilliseconds = 0
-        producers = try PartitionedProducers(configuration.kafka, producing, count: min(2, configuration.partitions))
+        producers = try PartitionedProducers(
+            configuration.kafka, producing, count: min(2, configuration.partitions), gatheringMilliseconds: 5)
         loop.watch(member.consumer.ready, token: Token.member)
         loop.watch(inbox, token: Token.inbox)
         try member.consumer.subscribe([configuration.topics.events] + configuration.inputTopics)
@@ -174,7 +176,7 @@ final class FanOutStage {
             metrics.holdBacks.add()
             return false
         }
-        return member.read(limit: 256) { _ in
+        let hasMore = member.read(limit: 256) { _ in
             keptBytes < configuration.fanOutBytesLimit ? 64 : 0
         } _: { number, event in
             let stream = queueStreams[number]
@@ -186,6 +188,8 @@ final class FanOutStage {
                 log.warning("read", ["topic": .string(member.partition(number).topic), "error": .string("\(error)")])
             }
         }
+        backlog.read(hasMore: hasMore, now: now)
+        return hasMore
     }
 
     private func stream(_ at: TopicPartition) -> StreamID {
@@ -233,7 +237,8 @@ final class FanOutStage {
     }
 
     private func send() {
-        guard !unsent.isEmpty else { return }
+        guard !unsent.isEmpty, backlog.mayWrite(outstanding: producers.outstanding, now: now) else { return }
+        producers.isGathering = backlog.isGathering
         unsent.send(partition: partition) { produce($0) }
     }
 

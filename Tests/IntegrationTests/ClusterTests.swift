@@ -14,6 +14,7 @@ import Testing
     @Test func strays() async throws { try await Scenarios.poisonDeliveriesAndStrays(nil) }
     @Test func restarts() async throws { try await Scenarios.restartsWithoutLossOrDuplicate(nil) }
     @Test func goesOnBehindWhatRetentionRemoved() async throws { try await Scenarios.goesOnBehindWhatRetentionRemoved() }
+    @Test func aBacklogIsFannedOutInOrder() async throws { try await Scenarios.aBacklogIsFannedOutInOrder(nil) }
     @Test func publishesFromSwift() async throws { try await Scenarios.publishesFromSwift(nil) }
     @Test func breakerOpensAndRecovers() async throws { try await Scenarios.breakerOpensAndRecovers(nil) }
     @Test func limitsAreKept() async throws { try await Scenarios.limitsAreKept(nil) }
@@ -54,6 +55,7 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
     @Test func poison() async throws { try await Scenarios.poisonEndsOnTheDLQ(brokers) }
     @Test func strays() async throws { try await Scenarios.poisonDeliveriesAndStrays(brokers) }
     @Test func restarts() async throws { try await Scenarios.restartsWithoutLossOrDuplicate(brokers) }
+    @Test func aBacklogIsFannedOutInOrder() async throws { try await Scenarios.aBacklogIsFannedOutInOrder(brokers) }
     @Test func publishesFromSwift() async throws { try await Scenarios.publishesFromSwift(brokers) }
     @Test func breakerOpensAndRecovers() async throws { try await Scenarios.breakerOpensAndRecovers(brokers) }
     @Test func limitsAreKept() async throws { try await Scenarios.limitsAreKept(brokers) }

@@ -281,6 +281,41 @@ enum Scenarios {
         }
     }
 
+    /// Events that wait are fanned out another way than those that come one by one.
+    static func aBacklogIsFannedOutInOrder(_ brokers: String?) async throws {
+        try await run(brokers) { world in
+            try world.register([world.endpoint("ep_1"), world.endpoint("ep_2")])
+            var published = 0
+            func publish(_ count: Int) throws {
+                try world.publish((published..<published + count).map { World.event("e\($0)") })
+                published += count
+            }
+            try publish(1_500)
+            try world.start()
+            for _ in 0..<2 {
+                try world.wait("the backlog") { world.requests.count >= 2 * published }
+                for _ in 0..<5 {
+                    try publish(1)
+                    try world.wait("one event") { world.requests.count >= 2 * published }
+                }
+                try publish(1_500)
+            }
+            try world.wait("the last backlog") { world.requests.count >= 2 * published }
+            #expect(world.stopWorker() == 0)
+            let requests = world.requests
+            #expect(requests.count == 2 * published && Set(requests.map { $0.path + $0.id }).count == requests.count)
+            // By endpoint and the events' partition: an endpoint's deliveries lie in one partition.
+            var latest: [String: Int] = [:]
+            for delivery in try world.records(world.topics.deliveries) {
+                let origin = try #require(delivery.headers["martlet-origin"]).split(separator: "/")
+                let (key, offset) = ("\(delivery.key)/\(origin[1])", try #require(Int(origin[2])))
+                #expect(offset == (latest[key] ?? -1) + 1)
+                latest[key] = offset
+            }
+            #expect(latest.values.reduce(0) { $0 + $1 + 1 } == 2 * published)
+        }
+    }
+
     static func publishesFromSwift(_ brokers: String?) async throws {
         try await run(brokers) { world in
             try world.register([world.endpoint("ep_all") { $0.tenant = "acme" }])

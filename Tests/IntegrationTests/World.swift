@@ -34,7 +34,7 @@ final class World: Sendable {
     let exitCode = Atomic<Int>(-1)
 
     private final class Received: Sendable {
-        let requests = Mutex<[Request]>([])
+        let requests = Mutex<(list: [Request], byPath: [String: Int])>(([], [:]))
     }
 
     /// `answer` gives the status for the n-th request (from 1) of a path; `recordBytes` bounds a topic's records, on a real Kafka.
@@ -67,18 +67,19 @@ final class World: Sendable {
                 id: request.header("webhook-id"), timestamp: request.header("webhook-timestamp"),
                 signature: request.header("webhook-signature"), body: request.body,
                 nowSeconds: SystemClock.wallMilliseconds() / 1_000)
-            let number = received.requests.withLock { list in
-                list.append(
+            let number = received.requests.withLock { all in
+                all.list.append(
                     Request(
                         path: request.path, id: request.header("webhook-id") ?? "", body: String(decoding: request.body, as: UTF8.self),
                         isSigned: verdict == .valid))
-                return list.count { $0.path == request.path }
+                all.byPath[request.path, default: 0] += 1
+                return all.byPath[request.path] ?? 0
             }
             return .init(answer(request.path, number))
         }
     }
 
-    var requests: [Request] { received.requests.withLock { $0 } }
+    var requests: [Request] { received.requests.withLock { $0.list } }
 
     func endpoint(_ id: String, _ change: (inout Endpoint) -> Void = { _ in }) -> Endpoint {
         var endpoint = Endpoint(id: id, url: "http://127.0.0.1:\(server.port)/\(id)")

@@ -105,6 +105,38 @@ struct KafkaSettingsTests {
         #expect(reported == [7] && !isWoken())
     }
 
+    @Test func producersThatChangeKeepTheOrder() throws {
+        var options = Producer.Options()
+        options.lingerMilliseconds = 0
+        var producers = try PartitionedProducers(cluster.settings, options, count: 2, gatheringMilliseconds: 5)
+        var changes = 0
+        var reported: [[UInt64]] = Array(repeating: [], count: 4)
+        let (loop, deadline) = (EventLoop(), SystemClock.monotonicMilliseconds() + 30_000)
+        producers.wake(loop, true, token: 0)
+        func drain() { producers.drainReports { if $0.error == nil { reported[Int($0.at.partition)].append($0.token) } } }
+        for number in 0..<2_000 {
+            if number % 200 == 199 {
+                while producers.outstanding > 0, SystemClock.monotonicMilliseconds() < deadline {
+                    loop.wait(milliseconds: 100) { _ in }
+                    drain()
+                }
+                #expect(producers.outstanding == 0)
+                producers.isGathering.toggle()
+                changes += 1
+            }
+            let partition = Int32(number % 4)
+            let record = OutgoingRecord(topic: "t", partition: partition, key: nil, value: [])
+            #expect(producers[partition].produce(record, token: UInt64(number)) == .queued)
+            if number % 10 == 0 { drain() }
+        }
+        while producers.outstanding > 0, SystemClock.monotonicMilliseconds() < deadline {
+            loop.wait(milliseconds: 100) { _ in }
+            drain()
+        }
+        #expect(changes == 10 && producers.rebuilds == 0)
+        for partition in 0..<4 { #expect(reported[partition] == (0..<500).map { UInt64($0 * 4 + partition) }) }
+    }
+
     /// Nobody else has the array: it would be gone before librdkafka sends it.
     @Test(arguments: [false, true]) func aValueIsKeptUntilItsRecordIsReported(_ keeps: Bool) throws {
         var options = Producer.Options()
