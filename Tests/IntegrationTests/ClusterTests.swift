@@ -9,6 +9,7 @@ import Testing
 @Suite(.serialized) struct EmbeddedClusterTests {
     @Test func delivers() async throws { try await Scenarios.delivers(nil) }
     @Test func retriesAndGivesUp() async throws { try await Scenarios.retriesAndGivesUp(nil) }
+    @Test func anEndpointMovesWhileItIsAsked() async throws { try await Scenarios.anEndpointMovesWhileItIsAsked(nil) }
     @Test func parks() async throws { try await Scenarios.parksForGonePausedAndUnreadable(nil) }
     @Test func poison() async throws { try await Scenarios.poisonEndsOnTheDLQ(nil) }
     @Test func strays() async throws { try await Scenarios.poisonDeliveriesAndStrays(nil) }
@@ -51,6 +52,7 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
 @Suite(.serialized, .enabled(if: brokers != nil)) struct RealKafkaTests {
     @Test func delivers() async throws { try await Scenarios.delivers(brokers) }
     @Test func retriesAndGivesUp() async throws { try await Scenarios.retriesAndGivesUp(brokers) }
+    @Test func anEndpointMovesWhileItIsAsked() async throws { try await Scenarios.anEndpointMovesWhileItIsAsked(brokers) }
     @Test func parks() async throws { try await Scenarios.parksForGonePausedAndUnreadable(brokers) }
     @Test func poison() async throws { try await Scenarios.poisonEndsOnTheDLQ(brokers) }
     @Test func strays() async throws { try await Scenarios.poisonDeliveriesAndStrays(brokers) }

@@ -4,6 +4,7 @@ import JSON
 import Kafka
 import Martlet
 import MartletProducer
+import Synchronization
 import Testing
 
 @testable import MartletWorker
@@ -104,6 +105,35 @@ enum Scenarios {
             #expect(
                 Set(world.requests.map(\.body)).count == 1 && Set(world.requests.map(\.id)).count == 1
                     && world.requests.allSatisfy(\.isSigned))
+        }
+    }
+
+    /// An attempt that began is the old address's, and so says its record; the next one is the new one's.
+    static func anEndpointMovesWhileItIsAsked(_ brokers: String?) async throws {
+        let asked = Mutex<World?>(nil)
+        @Sendable func moved(_ world: World) -> Endpoint { world.endpoint("ep_1") { $0.url = world.endpoint("new").url } }
+        let answer: @Sendable (String, Int) -> Int = { path, number in
+            guard path == "/ep_1" else { return 200 }
+            if number == 1, let world = asked.withLock({ $0 }) {
+                #expect(throws: Never.self) {
+                    try world.register([moved(world), world.endpoint("ep_2") { $0.types = [.exact("none")] }])
+                    try world.wait("the new address") { world.metrics.contains("martlet_registry_endpoints 2\n") }
+                }
+            }
+            return 503
+        }
+        try await run(brokers, answer: answer) { world in
+            asked.withLock { $0 = world }
+            defer { asked.withLock { $0 = nil } }
+            try world.register([world.endpoint("ep_1")])
+            try world.start()
+            try world.publish([World.event("a")])
+            try world.wait("the delivery") { world.requests.contains { $0.path == "/new" } }
+            #expect(world.stopWorker() == 0)
+            #expect(world.requests.map(\.path) == ["/ep_1", "/new"])
+            let attempts = try world.records(world.topics.attempts).map { try JSONValue.parse($0.value ?? "") }
+            #expect(attempts.map { $0["url"]?.stringValue } == [world.endpoint("ep_1").url, moved(world).url])
+            #expect(attempts.map { $0["outcome"]?.stringValue } == ["retry", "delivered"])
         }
     }
 
