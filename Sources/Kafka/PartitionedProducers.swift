@@ -1,10 +1,10 @@
 public import EventLoop
 
-/// Producers that share the partitions of a topic: each partition's records go through always the same one, which keeps their order. Several,
-/// as each partition's batch is a request, and requests of one connection wait for each other, which is most of the latency where records come
-/// one by one.
+/// Producers that share the partitions of a topic: each partition's records go through the same one, which keeps their order. Several, as each
+/// partition's batch is a request, and requests of one connection wait for each other, which is most of the latency where records come one by
+/// one.
 ///
-/// And one more that waits for its requests to fill, of which there are fewer then: for records that nobody waits for.
+/// And one more that waits for its requests to fill, of which there are fewer then: for all partitions, while `isGathering`.
 public struct PartitionedProducers {
     /// The last one is the one that waits.
     private let producers: [Producer]
@@ -20,6 +20,8 @@ public struct PartitionedProducers {
         share.bufferKilobytes /= count
         share.bufferRecords /= count
         gathering.lingerMilliseconds = gatheringMilliseconds
+        // The most that keeps the order: this one alone has what several share.
+        gathering.requestsInFlight = 5
         let all = Array(repeating: share, count: count) + [gathering]
         producers = try all.map { own throws(KafkaError) in try Producer(settings, own) }
     }

@@ -9,6 +9,7 @@ final class FanOutMetrics: Sendable {
     let produceFailures = Gauge()
     let producerRebuilds = Gauge()
     let holdBacks = Gauge()
+    let backlogs = Gauge()
     let lastTurnMonotonic = Gauge()
     let assignedPartitions = Gauge()
     let hasAssignment = Gauge()

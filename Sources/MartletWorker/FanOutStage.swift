@@ -237,8 +237,9 @@ final class FanOutStage {
     }
 
     private func send() {
-        guard !unsent.isEmpty, backlog.mayWrite(outstanding: producers.outstanding, now: now) else { return }
-        producers.isGathering = backlog.isGathering
+        guard !unsent.isEmpty, let isGathering = backlog.gathers(outstanding: producers.outstanding, now: now) else { return }
+        if isGathering, !producers.isGathering { metrics.backlogs.add() }
+        producers.isGathering = isGathering
         unsent.send(partition: partition) { produce($0) }
     }
 

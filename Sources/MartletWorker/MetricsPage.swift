@@ -79,6 +79,9 @@ struct MetricsPage {
         simple(
             &page, "martlet_fanout_holdbacks_total", .counter, "Turns in which fan-out waited for a fresh view of the registry.",
             Double(fanOut.holdBacks.current))
+        simple(
+            &page, "martlet_fanout_backlogs_total", .counter,
+            "How often events began to wait, and fan-out to gather their deliveries into fuller requests.", Double(fanOut.backlogs.current))
     }
 
     private func latencies(_ page: inout Exposition) {

@@ -5,7 +5,7 @@ import TestServers
 
 struct HTTPServerTests {
     /// libmicrohttpd's loop over epoll takes 128 events at once, and waits for more when these were all.
-    @Test(arguments: [127, 128, 129, 256]) func allThatAskAtOnceAreAnswered(_ count: Int) throws {
+    @Test(.serialized, arguments: [127, 128, 129, 256]) func allThatAskAtOnceAreAnswered(_ count: Int) throws {
         let (began, mayEnd) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
         let server = try HTTPServer(.init(port: 0)) { request in
             if request.path == "/slow" {
@@ -23,7 +23,7 @@ struct HTTPServerTests {
         }
         // While the server's thread is busy, all others ask.
         ask(connections[0], "/slow")
-        began.wait()
+        try #require(began.wait(timeout: .now() + 10) == .success)
         for connection in connections.dropFirst() { ask(connection, "/") }
         mayEnd.signal()
         #expect(connections.allSatisfy(isAnswered))

@@ -315,22 +315,31 @@ enum Scenarios {
     static func aBacklogIsFannedOutInOrder(_ brokers: String?) async throws {
         try await run(brokers) { world in
             try world.register([world.endpoint("ep_1"), world.endpoint("ep_2")])
+            var options = Producer.Options()
+            options.lingerMilliseconds = 0
+            let producer = try Producer(world.kafka, options)
             var published = 0
-            func publish(_ count: Int) throws {
-                try world.publish((published..<published + count).map { World.event("e\($0)") })
-                published += count
-            }
-            try publish(1_500)
-            try world.start()
-            for _ in 0..<2 {
-                try world.wait("the backlog") { world.requests.count >= 2 * published }
-                for _ in 0..<5 {
-                    try publish(1)
-                    try world.wait("one event") { world.requests.count >= 2 * published }
+            /// Many wait; then they come one by one, while those still do.
+            func publish() throws {
+                try world.publish((published..<published + 1_500).map { World.event("e\($0)") })
+                for number in published + 1_500..<published + 2_000 {
+                    let event = World.event("e\(number)")
+                    let record = OutgoingRecord(
+                        topic: world.topics.events, key: Array(event.id.utf8), value: event.data, headers: event.binaryHeaders)
+                    #expect(producer.produce(record, token: 0) == .queued)
+                    let isWritten = producer.flush(milliseconds: 20_000) { #expect($0.error == nil) }
+                    #expect(isWritten)
                 }
-                try publish(1_500)
+                published += 2_000
             }
+            try world.publish((0..<1_500).map { World.event("first\($0)") })
+            try world.start()
+            try publish()
+            try world.wait("the first ones") { world.requests.count >= 2 * (1_500 + published) }
+            try publish()
+            published += 1_500
             try world.wait("the last backlog") { world.requests.count >= 2 * published }
+            #expect(!world.metrics.contains("martlet_fanout_backlogs_total 0\n"))
             #expect(world.stopWorker() == 0)
             let requests = world.requests
             #expect(requests.count == 2 * published && Set(requests.map { $0.path + $0.id }).count == requests.count)

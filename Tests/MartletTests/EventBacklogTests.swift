@@ -9,8 +9,11 @@ struct EventBacklogTests {
     private enum Way { case atOnce, gathered, notYet }
 
     private func way(_ backlog: inout EventBacklog, outstanding: Int = 0, at now: Int64) -> Way {
-        guard backlog.mayWrite(outstanding: outstanding, now: now) else { return .notYet }
-        return backlog.isGathering ? .gathered : .atOnce
+        switch backlog.gathers(outstanding: outstanding, now: now) {
+        case nil: .notYet
+        case true: .gathered
+        case false: .atOnce
+        }
     }
 
     private func findEvents(_ backlog: inout EventBacklog, at now: Int64, times: Int = readings) {
@@ -60,28 +63,28 @@ struct EventBacklogTests {
     @Test func changesOnlyWhenNothingIsOutstanding() {
         var backlog = EventBacklog()
         findEvents(&backlog, at: 0)
-        #expect(way(&backlog, outstanding: 7, at: 1) == .notYet && way(&backlog, outstanding: 1, at: 99) == .notYet)
-        #expect(way(&backlog, at: 99) == .gathered)
+        #expect(way(&backlog, outstanding: 7, at: 1) == .notYet && way(&backlog, outstanding: 1, at: 200) == .notYet)
+        #expect(way(&backlog, at: 200) == .gathered)
         // Done: what is outstanding now is the other's.
-        #expect(way(&backlog, outstanding: 5, at: 150) == .gathered)
+        #expect(way(&backlog, outstanding: 5, at: 250) == .gathered)
 
-        backlog.read(hasMore: false, now: 200)
-        #expect(way(&backlog, outstanding: 5, at: 200) == .notYet)
+        backlog.read(hasMore: false, now: 300)
+        #expect(way(&backlog, outstanding: 5, at: 300) == .notYet)
         // Events wait again: it stays.
-        findEvents(&backlog, at: 210)
-        #expect(way(&backlog, outstanding: 5, at: 210) == .gathered)
+        findEvents(&backlog, at: 310)
+        #expect(way(&backlog, outstanding: 5, at: 310) == .gathered)
         // And the next change has its whole time.
-        backlog.read(hasMore: false, now: 400)
-        #expect(way(&backlog, outstanding: 5, at: 400) == .notYet && way(&backlog, outstanding: 5, at: 499) == .notYet)
-        #expect(way(&backlog, at: 499) == .atOnce)
+        backlog.read(hasMore: false, now: 600)
+        #expect(way(&backlog, outstanding: 5, at: 600) == .notYet && way(&backlog, outstanding: 5, at: 799) == .notYet)
+        #expect(way(&backlog, at: 799) == .atOnce)
     }
 
     @Test func aChangeThatTakesTooLongIsGivenUpForAWhile() {
         var backlog = EventBacklog()
         findEvents(&backlog, at: 1_000)
-        #expect(way(&backlog, outstanding: 1, at: 1_000) == .notYet && way(&backlog, outstanding: 1, at: 1_099) == .notYet)
-        #expect(way(&backlog, outstanding: 1, at: 1_100) == .atOnce)
-        let again = 1_100 + EventBacklog.pauseMilliseconds
+        #expect(way(&backlog, outstanding: 1, at: 1_000) == .notYet && way(&backlog, outstanding: 1, at: 1_199) == .notYet)
+        #expect(way(&backlog, outstanding: 1, at: 1_200) == .atOnce)
+        let again = 1_200 + EventBacklog.pauseMilliseconds
         #expect(way(&backlog, at: again - 1) == .atOnce)
         #expect(way(&backlog, outstanding: 1, at: again) == .notYet)
         #expect(way(&backlog, at: again + 1) == .gathered)
