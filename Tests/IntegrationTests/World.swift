@@ -145,15 +145,17 @@ final class World: Sendable {
         }
     }
 
-    func produce(_ records: [OutgoingRecord]) throws {
-        let producer = try Producer(kafka)
+    /// `given`: a producer that is there already; else one is made.
+    func produce(_ records: [OutgoingRecord], through given: Producer? = nil) throws {
+        let producer = try given ?? Producer(kafka)
         for record in records { #expect(producer.produce(record, token: 0) == .queued) }
         let isFlushed = producer.flush(milliseconds: 20_000) { #expect($0.error == nil) }
         #expect(isFlushed)
     }
 
-    func publish(_ events: [Event]) throws {
-        try produce(events.map { OutgoingRecord(topic: topics.events, key: Array($0.id.utf8), value: $0.data, headers: $0.binaryHeaders) })
+    func publish(_ events: [Event], through producer: Producer? = nil) throws {
+        let records = events.map { OutgoingRecord(topic: topics.events, key: Array($0.id.utf8), value: $0.data, headers: $0.binaryHeaders) }
+        try produce(records, through: producer)
     }
 
     static func event(_ id: String, type: String = "order.created", tenant: String = "default") -> Event {

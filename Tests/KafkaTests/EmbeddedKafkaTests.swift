@@ -114,13 +114,16 @@ struct KafkaSettingsTests {
         let (loop, deadline) = (EventLoop(), SystemClock.monotonicMilliseconds() + 30_000)
         producers.wake(loop, true, token: 0)
         func drain() { producers.drainReports { if $0.error == nil { reported[Int($0.at.partition)].append(($0.offset, $0.token)) } } }
+        func drainAll() {
+            while producers.outstanding > 0, SystemClock.monotonicMilliseconds() < deadline {
+                loop.wait(milliseconds: 100) { _ in }
+                drain()
+            }
+            #expect(producers.outstanding == 0)
+        }
         for number in 0..<2_000 {
             if number % 200 == 199 {
-                while producers.outstanding > 0, SystemClock.monotonicMilliseconds() < deadline {
-                    loop.wait(milliseconds: 100) { _ in }
-                    drain()
-                }
-                #expect(producers.outstanding == 0)
+                drainAll()
                 producers.isGathering.toggle()
                 #expect((producers[0] === producers[1]) == producers.isGathering && producers[0] === producers[2])
                 changes += 1
@@ -130,10 +133,7 @@ struct KafkaSettingsTests {
             #expect(producers[partition].produce(record, token: UInt64(number)) == .queued)
             if number % 10 == 0 { drain() }
         }
-        while producers.outstanding > 0, SystemClock.monotonicMilliseconds() < deadline {
-            loop.wait(milliseconds: 100) { _ in }
-            drain()
-        }
+        drainAll()
         #expect(changes == 10 && producers.rebuilds == 0)
         for partition in 0..<4 {
             #expect(reported[partition].sorted { $0.offset < $1.offset }.map(\.token) == (0..<500).map { UInt64($0 * 4 + partition) })
