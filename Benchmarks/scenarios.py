@@ -1,6 +1,6 @@
 """The scenarios of the table, each beside its reference in the same run. A figure is (value, reference, target): `target` is what the
 ratio, or the value where there is no reference, should be; with a fourth element the value in any case."""
-import argparse, os, statistics, subprocess, sys, time
+import argparse, itertools, os, statistics, subprocess, sys, time
 from neighbours import alternating
 from openloop import FAN_OUT, FEW, ONE_LANE, RATE, SETTLING_SECONDS, c_delivery_id, delivery_id, events_loop, latencies, latency, latency_of_events, latency_of_hops, latency_of_lane, latency_of_reference, loop_of_deliveries, percentiles
 from harness import PARTITIONS, Nginx, SlowReceiver, in_turns, kafka_jars, medians, once_each, reference
@@ -235,8 +235,8 @@ def i(bench):
 
 def k(bench):
     """Fan-out alone, delivery alone, and both roles in one process, of the same events; each role beside the same in C, both beside C's delivery, with
-    one endpoint, too. Latencies of both roles in one process, and in two."""
-    with Nginx(os.path.join(bench.directory, "k")) as receiver:
+    the endpoints and receivers of (a). Latencies of both roles in one process, and in two."""
+    with Nginx(os.path.join(bench.directory, "k"), ports=100) as receiver:
         count = bench.count(200_000)
 
         def world_of_events(name, endpoints=24):
@@ -248,10 +248,10 @@ def k(bench):
             world, load = world_of_events("k")
             load()
             return in_turns(number, lambda: world.measure(count, *FAN_OUT, name="martlet_fanout_deliveries_total", is_whole=True), lambda: world.fan_out_reference(count)) + in_turns(
-                number, lambda: world.measure(count, *ONE_LANE, *FEW), lambda: world.reference(count, receiver.ports))
+                number, lambda: world.measure(count, *ONE_LANE, *FEW), lambda: world.reference(count, receiver.ports[:24]))
 
-        def together(*endpoints):
-            world, load = world_of_events("kboth", *endpoints)
+        def together(endpoints):
+            world, load = world_of_events("kboth", endpoints)
             with world.worker("--lanes", "1", *FEW) as worker:
                 worker.ready()
                 # Both roles' work from the first event on: fan-out would be through before many deliveries are.
@@ -260,26 +260,28 @@ def k(bench):
         def together_in_c():
             world, load = world_of_events("kc")
             load()
-            return world.both_references(count, receiver.ports)
+            return world.both_references(count, receiver.ports[:24])
 
-        def one_in_c():
-            world, load = world_of_events("kone", 1)
+        def delivered_in_c(endpoints):
+            world, load = world_of_events("kone", endpoints)
             load()
             world.fan_out_reference(count, to="deliveries")
-            return world.reference(count, receiver.ports)
+            return world.reference(count, receiver.ports[:endpoints])
 
-        rounds = []
+        rounds, as_in_a = [], (1, 24, 1_000)
         for number in range(bench.rounds):
-            apart, *others = in_turns(number, fanned_out, together, together_in_c)
-            rounds.append((*apart, *others, *in_turns(number, lambda: together(1), one_in_c)))
-        alone, fan_out, second, theirs, both, both_in_c, both_of_one, one = (medians(list(runs)) for runs in zip(*rounds))
+            apart, in_c = in_turns(number, fanned_out, together_in_c)
+            of_each = (in_turns(number, lambda: together(endpoints), lambda: delivered_in_c(endpoints)) for endpoints in as_in_a)
+            rounds.append((*apart, in_c, *itertools.chain(*of_each)))
+        alone, fan_out, second, theirs, both_in_c, both_of_one, one, both, their_delivery, both_of_many, many = (medians(list(runs)) for runs in zip(*rounds))
         receiver.log_from_now()
         loop, loop_apart, hops = once_each(
             *(lambda apart=apart: latency_of_events(bench, "kloop", receiver, 24, "kind%d.made", 24, RATE, apart=apart) for apart in (False, True)), lambda: latency_of_hops(bench, RATE))
         yield "fan-out alone", figures(alone, fan_out)
         yield "delivery alone", figures(second, theirs)
-        yield "both roles in one process", {**figures(both, theirs, 2.3), **latencies(loop, hops)}
         yield "both roles, one endpoint", figures(both_of_one, one, 2.3)
+        yield "both roles, 24 endpoints", {**figures(both, their_delivery, 2.3), **latencies(loop, hops)}
+        yield "both roles, 1,000 endpoints, 100 receivers", figures(both_of_many, many, 2.3)
         yield "roles apart, in two processes", latencies(loop_apart, hops)
         yield "both roles, beside both in C", figures(both, both_in_c)
 
