@@ -20,10 +20,8 @@ public struct FanOut: Sendable, ~Copyable {
         }
     }
 
-    private let messageID: [UInt8]
-    /// What all deliveries of the event have in common.
+    /// What all deliveries of the event have in common; in place of their own ids the message's, which these are made of.
     private let template: DeliveryHeaders
-    /// Few: looked through.
     private let bodies: Bodies
 
     /// `registryOffset`: how far the registry had been read when the event was matched.
@@ -43,22 +41,34 @@ public struct FanOut: Sendable, ~Copyable {
         self.init(consume texts, bodies, accepted, registryOffset)
     }
 
-    private typealias Bodies = [(format: Endpoint.BodyFormat, body: BodyComposer.Body)]
+    /// Almost always one.
+    private struct Bodies: Sendable {
+        var first: (format: Endpoint.BodyFormat, body: BodyComposer.Body)?
+        var others: [(format: Endpoint.BodyFormat, body: BodyComposer.Body)] = []
+
+        subscript(format: Endpoint.BodyFormat) -> BodyComposer.Body? {
+            if let first, first.format == format { return first.body }
+            return others.first { $0.format == format }?.body
+        }
+    }
 
     private static func bodies(
         _ texts: HeaderTexts, _ data: UnsafeRawBufferPointer?, _ formats: [Endpoint.BodyFormat], _ accepted: Acceptance
     ) -> Bodies {
-        formats.map { ($0, BodyComposer.compose(texts, data, as: $0, acceptedMilliseconds: accepted.milliseconds)) }
+        var bodies = Bodies()
+        for format in formats {
+            let body = BodyComposer.compose(texts, data, as: format, acceptedMilliseconds: accepted.milliseconds)
+            if bodies.first == nil { bodies.first = (format, body) } else { bodies.others.append((format, body)) }
+        }
+        return bodies
     }
 
     private init(_ given: consuming HeaderTexts, _ bodies: Bodies, _ accepted: Acceptance, _ registryOffset: Int64) {
         self.bodies = bodies
-        var messageID: [UInt8] = []
-        messageID.reserveCapacity(32)
-        Identifiers.appendMessage(of: given, to: &messageID)
-        self.messageID = messageID
         var template = DeliveryHeaders()
         swap(&template.texts, &given)
+        let message = Identifiers.messageDigest(of: template.texts)
+        template.texts.set(.deliveryID) { Identifiers.appendMessage(message, to: &$0) }
         template.texts.set(.origin) { out in
             out.append(contentsOf: accepted.topic.utf8)
             out.append("/")
@@ -74,18 +84,20 @@ public struct FanOut: Sendable, ~Copyable {
     }
 
     /// Of all bodies.
-    public var bytes: Int { bodies.reduce(0) { $0 + $1.body.bytes.count } }
+    public var bytes: Int { bodies.others.reduce(bodies.first?.body.bytes.count ?? 0) { $0 + $1.body.bytes.count } }
 
     /// The delivery to one endpoint, in one of the formats that were composed; nil in another one.
     public func delivery(to endpointID: String, as format: Endpoint.BodyFormat) -> Delivery? {
-        guard let body = bodies.first(where: { $0.format == format })?.body else { return nil }
+        guard let body = bodies[format] else { return nil }
         var headers = template
         headers.texts.reserve(bytes: 512)
         headers.endpointID = endpointID
         // Not `utf8.span`: of a short string it dangled once it was passed on (Swift 6.3, optimised).
         var endpointID = endpointID
         endpointID.withUTF8 { id in
-            headers.texts.set(.deliveryID) { Identifiers.appendDelivery(messageID: messageID.span, endpointID: id.span, to: &$0) }
+            _ = template.texts.with(.deliveryID) { messageID in
+                headers.texts.set(.deliveryID) { Identifiers.appendDelivery(messageID: messageID, endpointID: id.span, to: &$0) }
+            }
         }
         headers.contentType = body.contentType
         return Delivery(headers: headers, body: body.bytes)

@@ -25,6 +25,8 @@ public struct FanOutProgress: Sendable {
     private struct Event: Sendable {
         var stream = StreamID(topic: 0, partition: -1)
         var offset: Int64 = -1
+        var count = 0
+        /// In their order; not kept of a single one, which is done or isn't.
         var endpointIDs: [String] = []
         var isAcknowledged = Flags(count: 0)
         /// Deliveries acknowledged without a gap, from the first.
@@ -37,7 +39,7 @@ public struct FanOutProgress: Sendable {
         mutating func acknowledge(_ index: Int) -> Bool {
             isAcknowledged[index] = true
             remaining -= 1
-            while prefix < endpointIDs.count, isAcknowledged[prefix] { prefix += 1 }
+            while prefix < count, isAcknowledged[prefix] { prefix += 1 }
             return remaining == 0
         }
     }
@@ -150,9 +152,10 @@ public struct FanOutProgress: Sendable {
         }
         let slot = free.popLast() ?? UInt32(events.count)
         if slot == events.count { events.append(Event()) }
+        let count = endpointIDs.count
         events[Int(slot)] = Event(
-            stream: stream, offset: offset, endpointIDs: endpointIDs, isAcknowledged: Flags(count: endpointIDs.count), prefix: from,
-            remaining: remaining)
+            stream: stream, offset: offset, count: count, endpointIDs: count > 1 ? endpointIDs : [], isAcknowledged: Flags(count: count),
+            prefix: from, remaining: remaining)
         for index in 0..<from { events[Int(slot)].isAcknowledged[index] = true }
         unfinished += 1
         return (EventToken(slot: slot, era: era), from)
@@ -171,7 +174,7 @@ public struct FanOutProgress: Sendable {
     /// Delivery number `index` of the event is with the brokers.
     public mutating func acknowledged(_ token: EventToken, index: Int) {
         let slot = Int(token.slot)
-        guard isCurrent(token), slot < events.count, index < events[slot].endpointIDs.count, !events[slot].isAcknowledged[index] else {
+        guard isCurrent(token), slot < events.count, index < events[slot].count, !events[slot].isAcknowledged[index] else {
             return
         }
         guard events[slot].acknowledge(index) else { return }

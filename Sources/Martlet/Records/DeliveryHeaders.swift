@@ -103,7 +103,7 @@ public struct DeliveryHeaders: EventAttributes, Sendable, Equatable {
     public var messageIDBytes: [UInt8] {
         var out: [UInt8] = []
         out.reserveCapacity(128)
-        Identifiers.appendMessage(of: texts, to: &out)
+        Identifiers.appendMessage(Identifiers.messageDigest(of: texts), to: &out)
         return out
     }
 

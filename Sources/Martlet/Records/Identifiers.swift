@@ -5,34 +5,43 @@ public enum Identifiers {
     /// `kind`, and the first 16 bytes of SHA-256 over, for each field, its big-endian u32 length and its UTF-8 bytes; in base32, 26 characters.
     static func hash(_ kind: StaticString, _ fields: [String]) -> String {
         var out: [UInt8] = []
-        append(kind, to: &out) { hash in for field in fields { hash.add(Array(field.utf8).span) } }
+        append(kind, digest { hash in for field in fields { hash.add(Array(field.utf8).span) } }, to: &out)
         return String(decoding: out, as: UTF8.self)
     }
 
+    typealias Digest = InlineArray<32, UInt8>
+
     /// Of the fields that `add` adds.
     @inline(__always)
-    private static func append(_ kind: StaticString, to out: inout [UInt8], _ add: (inout SHA256Stream) -> Void) {
+    private static func digest(_ add: (inout SHA256Stream) -> Void) -> Digest {
         var hash = SHA256Stream()
         add(&hash)
-        let digest = hash.finish()
+        return hash.finish()
+    }
+
+    private static func append(_ kind: StaticString, _ digest: Digest, to out: inout [UInt8]) {
         out.append(kind)
         Base32.append(digest.span.extracting(first: 16), to: &out)
     }
 
-    /// The `webhook-id` of an event's deliveries, as UTF-8.
-    static func appendMessage(of event: HeaderTexts, to out: inout [UInt8]) {
-        append("msg_", to: &out) { hash in
+    /// Of a message's id.
+    static func messageDigest(of event: HeaderTexts) -> Digest {
+        digest { hash in
             event.with(.tenant) { hash.add($0) }
             event.with(.source) { hash.add($0) }
             event.with(.eventID) { hash.add($0) }
         }
     }
 
+    /// The `webhook-id` of an event's deliveries, as UTF-8.
+    static func appendMessage(_ digest: Digest, to out: inout [UInt8]) { append("msg_", digest, to: &out) }
+
     static func appendDelivery(messageID: Span<UInt8>, endpointID: Span<UInt8>, to out: inout [UInt8]) {
-        append("dlv_", to: &out) { hash in
+        let digest = digest { hash in
             hash.add(messageID)
             hash.add(endpointID)
         }
+        append("dlv_", digest, to: &out)
     }
 
     /// For each field its big-endian u32 length and its UTF-8 bytes.
