@@ -82,8 +82,5 @@ static inline void martlet_raise_descriptor_limit(void) {
     }
 }
 #include <malloc.h>
-// What is freed joins what is free beside it, at once. Else small pieces wait in lists of their own (fastbins) until a request of a kilobyte or more, which
-// here is every body, has all of them joined.
-static inline void martlet_join_freed_memory(void) { mallopt(M_MXFAST, 0); }
 // Gives freed memory back to the system, of all threads.
 static inline void martlet_give_back_memory(void) { malloc_trim(0); }

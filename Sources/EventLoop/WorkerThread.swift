@@ -57,8 +57,6 @@ public final class WorkerThread: @unchecked Sendable {
 public enum ProcessUsage {
     /// To the hard limit.
     public static func raiseDescriptorLimit() { martlet_raise_descriptor_limit() }
-    /// For a process that takes and frees much: what is freed joins what is free beside it at once, not all of it with every larger piece.
-    public static func joinFreedMemory() { martlet_join_freed_memory() }
 
     /// User plus system time of this process, in seconds.
     public static func cpuSeconds() -> Double {

@@ -69,7 +69,6 @@ public final class Worker: Sendable {
                 "lanes": .integer(laneInboxes.count), "partitions": .integer(configuration.partitions),
             ])
         ProcessUsage.raiseDescriptorLimit()
-        ProcessUsage.joinFreedMemory()
         registry.start()
         // Nobody joins a group before the registry is read to its end.
         while !registry.isReady, !isDraining { _ = WakeUp.sleep(milliseconds: 10) }
