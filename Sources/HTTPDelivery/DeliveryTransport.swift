@@ -59,6 +59,9 @@ public final class DeliveryTransport: HTTPTransport {
         }
     }
 
+    /// For a request's own lines: in memory that an earlier one's have left, where there is some.
+    public func emptyLines() -> HeaderLines { direct.emptyLines() }
+
     public func setAddressPolicy(_ policy: AddressPolicy) {
         configuration.addresses = policy
         direct.setAddressPolicy(policy)

@@ -10,6 +10,12 @@ public struct HeaderLines: Sendable {
 
     public init() {}
 
+    /// None yet, in memory that others have left.
+    init(in memory: consuming [UInt8]) {
+        memory.removeAll(keepingCapacity: true)
+        bytes = memory
+    }
+
     public init(_ headers: [HTTPHeader]) { for header in headers { append(header.name, header.value) } }
 
     public mutating func reserveCapacity(_ count: Int) { bytes.reserveCapacity(count) }

@@ -46,7 +46,7 @@ final class DeliveryLane {
     let topicIndex: [String: Int]
     /// What each of the member's queues reads; nil: health.
     private var queueStreams: [StreamID?] = []
-    var items: [LaneItem?] = []
+    var items = LaneItems()
     /// The brokers' clock, which due times are kept in.
     var clock = BrokerClock()
     /// This turn's time by our own clock: what signatures and attempt records carry.

@@ -22,30 +22,36 @@ extension DeliveryLane {
 
     func received(_ message: KafkaMessage, _ stream: StreamID) {
         let append = message.timestampMilliseconds ?? now.wall
+        let item = items.empty()
         do throws(DeliveryHeaders.Malformed) {
-            let headers = try headers(of: message)
-            let facts = facts(headers, message, stream)
-            guard let token = core.received(stream, offset: message.offset, appendWall: append, facts) else { return }
-            // What waits for long must not pin a whole fetch buffer.
-            keep(token, headers, core.isAside(token) ? CopiedBody(message.bytes) : message)
+            try read(message, into: item)
+            let facts = facts(item.headers, message, stream)
+            guard let token = core.received(stream, offset: message.offset, appendWall: append, facts) else {
+                return items.discard(item)
+            }
+            item.begin(token, message, waits: core.isAside(token))
+            items.keep(item)
         } catch {
             guard let token = core.receivedPoison(stream, offset: message.offset, bytes: message.bytes.count) else { return }
-            keep(token, DeliveryHeaders(), message, poison: (error.description, message.headers))
+            let poisoned = LaneItem()
+            poisoned.begin(token, message, waits: false, poison: (error.description, message.headers))
+            items.keep(poisoned)
         }
     }
 
     /// Of a partition that is read again for an ordered endpoint. What isn't a delivery was dealt with by the main reading.
     func receivedAgain(_ message: KafkaMessage, _ stream: StreamID) {
-        guard let headers = try? headers(of: message) else { return core.readAgainReached(stream, offset: message.offset + 1) }
-        guard let token = core.receivedAgain(stream, offset: message.offset, facts(headers, message, stream)) else { return }
-        keep(token, headers, CopiedBody(message.bytes))
+        let item = items.empty()
+        guard (try? read(message, into: item)) != nil else { return core.readAgainReached(stream, offset: message.offset + 1) }
+        guard let token = core.receivedAgain(stream, offset: message.offset, facts(item.headers, message, stream)) else { return }
+        item.begin(token, message, waits: true)
+        items.keep(item)
     }
 
-    private func headers(of message: KafkaMessage) throws(DeliveryHeaders.Malformed) -> DeliveryHeaders {
-        let headers = try DeliveryHeaders { body in message.forEachHeader(body) }
+    private func read(_ message: KafkaMessage, into item: LaneItem) throws(DeliveryHeaders.Malformed) {
+        try item.headers.read { body in message.forEachHeader(body) }
         guard message.value != nil else { throw DeliveryHeaders.Malformed(description: "a delivery without a value") }
         message.dropHeaders()
-        return headers
     }
 
     private func facts(_ headers: DeliveryHeaders, _ message: KafkaMessage, _ stream: StreamID) -> DeliveryFacts {
@@ -54,14 +60,6 @@ extension DeliveryLane {
             endpointID: headers.endpointID, attempts: headers.attempt, dueMilliseconds: headers.dueMilliseconds,
             ageFromMilliseconds: headers.ageFromMilliseconds, registryOffset: headers.registryOffset, bytes: message.bytes.count,
             isHome: home == stream.partition)
-    }
-
-    private func keep(
-        _ token: RecordToken, _ headers: consuming DeliveryHeaders, _ body: any BodyBytes,
-        poison: (reason: String, headers: [(name: String, value: [UInt8])])? = nil
-    ) {
-        while items.count <= Int(token.slot) { items.append(nil) }
-        items[Int(token.slot)] = LaneItem(token: token, headers: headers, body: body, poison: poison)
     }
 
     func execute() {
@@ -77,14 +75,14 @@ extension DeliveryLane {
                 case .publishEvent(let event): publish(event)
                 case .readAgain(let stream, let from): startCatchUp(stream, from)
                 case .stopReadingAgain: stopCatchUp()
-                case .release(let token): if items[Int(token.slot)]?.token == token { items[Int(token.slot)] = nil }
+                case .release(let token): items.release(token)
                 }
             }
         }
     }
 
     private func start(_ token: RecordToken) {
-        guard let prepared = core.endpoint(of: token), prepared.isDeliverable, let item = items[Int(token.slot)] else {
+        guard let prepared = core.endpoint(of: token), prepared.isDeliverable, let item = items[token] else {
             return core.attemptEnded(token, .cancelled, .none)
         }
         item.startedWall = localWall
@@ -94,19 +92,20 @@ extension DeliveryLane {
     }
 
     func send(_ token: RecordToken, _ prepared: PreparedEndpoint, bearer: String?) {
-        guard let item = items[Int(token.slot)], item.token == token, let target = prepared.target else { return }
+        guard let item = items[token], let target = prepared.target else { return }
         let headers = DeliveryRequest.headers(
-            item.headers, messageID: item.messageID, to: prepared, body: item.body.bytes, nowSeconds: localWall / 1_000, bearer: bearer)
+            item.headers, messageID: item.messageID, to: prepared, body: item.bytes, nowSeconds: localWall / 1_000, bearer: bearer,
+            in: transport.emptyLines())
         item.bearer = bearer
         transport.start(
-            HTTPRequest(token: token.bits, target: target, headers: headers, body: item.body, timeouts: prepared.timeouts),
+            HTTPRequest(token: token.bits, target: target, headers: headers, body: item, timeouts: prepared.timeouts),
             nowMicroseconds: SystemClock.monotonicMicroseconds())
     }
 
     func attemptEnded(_ result: HTTPResult) {
         let token = RecordToken(bits: result.token)
         if token.generation == 0 { return tokenAnswered(result) }
-        guard let item = items[Int(token.slot)], item.token == token else { return }
+        guard let item = items[token] else { return }
         item.lastResult = item.startedAt?.withoutSecrets(result, bearer: item.bearer) ?? result
         if result.status == 401, let bearer = item.bearer, let request = item.startedAt?.tokenRequest {
             accessTokens.refused(request.identity, bearer)
@@ -128,7 +127,7 @@ extension DeliveryLane {
     }
 
     private func logAttempt(_ token: RecordToken, _ attempt: Int, _ verdict: AttemptVerdict) {
-        guard let item = items[Int(token.slot)], item.token == token, let result = item.lastResult else { return }
+        guard let item = items[token], let result = item.lastResult else { return }
         // The lane may be done with the record by now.
         let record = AttemptRecord(
             delivery: item.headers, messageID: item.messageID, url: item.url, attempt: attempt,
@@ -177,7 +176,7 @@ extension DeliveryLane {
     }
 
     private func produce(_ token: RecordToken, _ successor: Successor) {
-        guard let item = items[Int(token.slot)], item.token == token, let place = core.place(of: token) else { return }
+        guard let item = items[token], let place = core.place(of: token) else { return }
         let (record, value) = compose(item, place, successor)
         item.producedWall = localWall
         let queued =
@@ -193,7 +192,7 @@ extension DeliveryLane {
 
     /// The successor's record; its value is either in it or, unchanged, the body of the record that it follows.
     private func compose(_ item: LaneItem, _ place: (stream: StreamID, offset: Int64), _ successor: Successor) -> (
-        OutgoingRecord, (any BodyBytes)?
+        OutgoingRecord, LaneItem?
     ) {
         let topics = configuration.topics
         var headers = item.headers
@@ -210,21 +209,21 @@ extension DeliveryLane {
             headers.rewrites += 1
             return (
                 OutgoingRecord(
-                    topic: topics.retry(tier), partition: place.stream.partition, key: key, value: nil, headers: headers.encoded), item.body
+                    topic: topics.retry(tier), partition: place.stream.partition, key: key, value: nil, headers: headers.encoded), item
             )
         case .home:
             headers.rewrites += 1
             let home = Murmur2.partition(of: key, count: configuration.partitions)
-            return (OutgoingRecord(topic: source.topic, partition: home, key: key, value: nil, headers: headers.encoded), item.body)
+            return (OutgoingRecord(topic: source.topic, partition: home, key: key, value: nil, headers: headers.encoded), item)
         case .dead(let reason, let attempts):
             headers.attempt = attempts
             let letter: DeadLetter.Letter
             if let poison = item.poison {
                 letter = DeadLetter.poison(
-                    poison.reason, headers: poison.headers, body: item.body.bytes, source: source, nowMilliseconds: now.wall)
+                    poison.reason, headers: poison.headers, body: item.bytes, source: source, nowMilliseconds: now.wall)
             } else {
                 if reason == .refused { headers.lastError = refusal(item) }
-                letter = DeadLetter.letter(headers, reason: reason, body: item.body.bytes, source: source)
+                letter = DeadLetter.letter(headers, reason: reason, body: item.bytes, source: source)
             }
             return (
                 OutgoingRecord(topic: topics.deadLetters, key: Array(letter.key.utf8), value: letter.body, headers: letter.headers), nil
@@ -238,7 +237,7 @@ extension DeliveryLane {
         let token = RecordToken(bits: report.token)
         guard token.generation == 0 else {
             guard let error = report.error else {
-                if let sent = items[Int(token.slot)]?.producedWall, let appended = report.appendedMilliseconds {
+                if let sent = items[token]?.producedWall, let appended = report.appendedMilliseconds {
                     clock.acknowledged(appended: appended, sent: sent, acknowledged: SystemClock.wallMilliseconds())
                 }
                 member.wake(report.at)

@@ -37,7 +37,7 @@ extension DeliveryLane {
         if let failure { log.debug("no access token", ["endpoint": .string(prepared.endpoint.id), "error": .string(failure.1)]) }
         for bits in waiters {
             let token = RecordToken(bits: bits)
-            guard let item = items[Int(token.slot)], item.token == token, let started = item.startedAt else { continue }
+            guard let item = items[token], let started = item.startedAt else { continue }
             if let failure {
                 var ended = HTTPResult(token: bits, error: (kind: failure.0, text: failure.1))
                 ended.timings = result.timings

@@ -209,6 +209,21 @@ struct DeliveryRecordTests {
 
     @Test func whatIsWrittenCanBeRead() throws { #expect(try Self.read(Self.sample().encoded) == Self.sample()) }
 
+    @Test func readingLeavesNothingOfTheRecordBefore() throws {
+        let few: [(name: String, value: [UInt8])] = [
+            ("martlet-delivery-id", Array("dlv_2".utf8)), ("martlet-endpoint-id", Array("ep_2".utf8)),
+        ]
+        var headers = Self.sample()
+        for next in [few, Self.sample().encoded, few] {
+            try headers.read { take in
+                for header in next { Array(header.name.utf8).withUnsafeBytes { name in header.value.withUnsafeBytes { take(name, $0) } } }
+            }
+            #expect(try headers == Self.read(next))
+        }
+        // One that isn't a delivery is refused as by itself.
+        #expect(throws: DeliveryHeaders.Malformed.self) { try headers.read { _ in } }
+    }
+
     @Test func namesAreTheContracts() {
         let names = Set(Self.sample().encoded.map(\.name))
         for name in [

@@ -6,7 +6,7 @@ final class Exchange {
     let startedMicroseconds: Int64
     var timings = Timings()
     /// All of the request between its first lines, which are the target's, and its body.
-    let lines: [UInt8]
+    private(set) var lines: [UInt8]
     /// Whether it was put on a connection that had served before: one that the peer may just have closed.
     var isOnKept = false
     /// Vetted, in the order of trying; those not tried yet.
@@ -26,6 +26,13 @@ final class Exchange {
         var given = given
         lines = given.headers.takeFramed(bodyBytes: given.body.bytes.count)
         (request, startedMicroseconds, waitingSince) = (given, now, now)
+    }
+
+    /// When it has ended: the memory of its lines.
+    func takeLines() -> [UInt8] {
+        var taken: [UInt8] = []
+        swap(&taken, &lines)
+        return taken
     }
 
     var deadline: Int64 { startedMicroseconds + request.timeouts.totalMilliseconds * 1_000 }

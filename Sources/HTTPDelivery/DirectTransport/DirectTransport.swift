@@ -42,6 +42,10 @@ final class DirectTransport: HTTPTransport {
     var now: Int64 = 0
     var buffer = [UInt8](repeating: 0, count: bufferBytes)
     var scratch: [UInt8] = []
+    /// Memory for the lines of requests to come.
+    private var spareLines: [[UInt8]] = []
+    private static let spareLineLimit = 512
+    private static let spareLineBytes = 4_096
 
     /// Watches descriptors with tokens from `tokens` on, less than 2³² of them. `resolver`: served by its owner.
     init(_ loop: EventLoop, tokens: UInt64, _ configuration: TransportConfiguration, _ resolver: Resolver, _ trust: TrustStores) {
@@ -82,6 +86,8 @@ final class DirectTransport: HTTPTransport {
         }
         wait(exchange)
     }
+
+    func emptyLines() -> HeaderLines { spareLines.popLast().map { HeaderLines(in: $0) } ?? HeaderLines() }
 
     func token(_ connection: Connection) -> UInt64 {
         tokens + UInt64(connection.generation & 0xfff) << 20 + UInt64(truncatingIfNeeded: connection.fd)
@@ -144,6 +150,9 @@ final class DirectTransport: HTTPTransport {
         var timings = exchange.timings
         timings.total = now - exchange.startedMicroseconds
         inFlight -= 1
+        if spareLines.count < Self.spareLineLimit, exchange.lines.capacity <= Self.spareLineBytes {
+            spareLines.append(exchange.takeLines())
+        }
         finished.append(
             HTTPResult(
                 token: exchange.request.token, status: reader?.status, error: error.map { (kind: $0.0, text: $0.1) },

@@ -62,9 +62,21 @@ public struct DeliveryHeaders: EventAttributes, Sendable, Equatable {
     public init(
         headers: ((_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Void) -> Void
     ) throws(Malformed) {
-        var bad: String?
         self.init()
-        texts.reserve(bytes: 384)
+        try read(headers)
+    }
+
+    /// Those of another record instead, in the memory of these.
+    public mutating func read(_ headers: ((_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Void) -> Void)
+        throws(Malformed)
+    {
+        var bad: String?
+        var emptied = HeaderTexts()
+        swap(&emptied, &texts)
+        emptied.removeAll()
+        emptied.reserve(bytes: 256)
+        self = DeliveryHeaders()
+        swap(&emptied, &texts)
         headers { name, value in
             guard let field = HeaderField.named(name) else { return }
             guard field.isNumber else { return texts.set(field, value) }
@@ -102,9 +114,13 @@ public struct DeliveryHeaders: EventAttributes, Sendable, Equatable {
     /// The same as UTF-8.
     public var messageIDBytes: [UInt8] {
         var out: [UInt8] = []
-        out.reserveCapacity(128)
-        Identifiers.appendMessage(Identifiers.messageDigest(of: texts), to: &out)
+        appendMessageID(to: &out)
         return out
+    }
+
+    public func appendMessageID(to out: inout [UInt8]) {
+        out.reserveCapacity(out.count + 32)
+        Identifiers.appendMessage(Identifiers.messageDigest(of: texts), to: &out)
     }
 
     /// Digits only, up to `numberLimit`.

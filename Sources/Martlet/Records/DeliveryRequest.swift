@@ -8,14 +8,13 @@ public enum DeliveryRequest {
     public static let userAgent = "Martlet/\(version)"
 
     /// Signed for this attempt: `nowSeconds` is its `webhook-timestamp`. `messageID`: the delivery's, where it is known already, as UTF-8.
-    /// `bearer`: an access token.
+    /// `bearer`: an access token. `lines`: none yet, but perhaps with memory.
     public static func headers(
         _ delivery: DeliveryHeaders, messageID: [UInt8]? = nil, to prepared: PreparedEndpoint, body: UnsafeRawBufferPointer,
-        nowSeconds: Int64, bearer: String? = nil
+        nowSeconds: Int64, bearer: String? = nil, in lines: consuming HeaderLines = HeaderLines()
     ) -> HeaderLines {
         let id = messageID ?? delivery.messageIDBytes
-        var lines = HeaderLines()
-        lines.reserveCapacity(400 + prepared.headerLines.bytes.count)
+        lines.reserveCapacity(288 + prepared.headerLines.bytes.count)
         lines.append(Names.contentType) { out in
             let start = out.count
             if !delivery.texts.append(.contentType, to: &out) { out.append("application/octet-stream") }

@@ -72,6 +72,12 @@ public struct HeaderTexts: Sendable, Equatable {
     /// Room for so many bytes in all.
     mutating func reserve(bytes count: Int) { bytes.reserveCapacity(count) }
 
+    /// Their memory is used again, but for what was unusually long.
+    mutating func removeAll() {
+        bytes.removeAll(keepingCapacity: bytes.capacity <= 2_048)
+        places = InlineArray(repeating: Place())
+    }
+
     /// nil: there is no such header, and nothing that stands for it.
     @inline(__always) @discardableResult
     func with<Result>(_ field: HeaderField, _ body: (Span<UInt8>) -> Result) -> Result? {
