@@ -10,11 +10,8 @@ public struct HeaderLines: Sendable {
 
     public init() {}
 
-    /// None yet, in memory that others have left.
-    init(in memory: consuming [UInt8]) {
-        memory.removeAll(keepingCapacity: true)
-        bytes = memory
-    }
+    /// None yet, but memory that others have left: `memory` is empty.
+    init(in memory: [UInt8]) { bytes = memory }
 
     public init(_ headers: [HTTPHeader]) { for header in headers { append(header.name, header.value) } }
 

@@ -28,10 +28,11 @@ final class Exchange {
         (request, startedMicroseconds, waitingSince) = (given, now, now)
     }
 
-    /// When it has ended: the memory of its lines.
+    /// When it has ended: the memory of its lines, empty.
     func takeLines() -> [UInt8] {
         var taken: [UInt8] = []
         swap(&taken, &lines)
+        taken.removeAll(keepingCapacity: true)
         return taken
     }
 

@@ -87,7 +87,7 @@ final class DirectTransport: HTTPTransport {
         wait(exchange)
     }
 
-    func emptyLines() -> HeaderLines { spareLines.popLast().map { HeaderLines(in: $0) } ?? HeaderLines() }
+    func emptyLines() -> HeaderLines { HeaderLines(in: spareLines.popLast() ?? []) }
 
     func token(_ connection: Connection) -> UInt64 {
         tokens + UInt64(connection.generation & 0xfff) << 20 + UInt64(truncatingIfNeeded: connection.fd)
