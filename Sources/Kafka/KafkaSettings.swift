@@ -9,7 +9,7 @@ public struct KafkaSettings: Sendable {
     /// librdkafka's log lines: syslog level (3 error ... 7 debug) and text. Called on its threads.
     public var log: (@Sendable (Int, String) -> Void)?
     /// The longest wait for data at the end of a partition. A partition whose queue was full when the fetch went out waits as long for the others;
-    /// so no longer than its queue lasts (1,250 records with 24 partitions: 17 ms at 75,000 a second). Low for the embedded cluster, whose
+    /// so no longer than its queue lasts (1,200 records with 24 partitions: 16 ms at 75,000 a second). Low for the embedded cluster, whose
     /// latency it is.
     public var fetchWaitMilliseconds = 15
 

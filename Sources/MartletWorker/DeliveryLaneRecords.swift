@@ -27,11 +27,12 @@ extension DeliveryLane {
             try read(message, into: item)
             let facts = facts(item.headers, message, stream)
             guard let token = core.received(stream, offset: message.offset, appendWall: append, facts) else {
-                return items.discard(item)
+                return items.discard(consume item)
             }
             item.begin(token, message, waits: core.isAside(token))
             items.keep(item)
         } catch {
+            items.discard(consume item)
             guard let token = core.receivedPoison(stream, offset: message.offset, bytes: message.bytes.count) else { return }
             let poisoned = LaneItem()
             poisoned.begin(token, message, waits: false, poison: (error.description, message.headers))
@@ -42,8 +43,13 @@ extension DeliveryLane {
     /// Of a partition that is read again for an ordered endpoint. What isn't a delivery was dealt with by the main reading.
     func receivedAgain(_ message: KafkaMessage, _ stream: StreamID) {
         let item = items.empty()
-        guard (try? read(message, into: item)) != nil else { return core.readAgainReached(stream, offset: message.offset + 1) }
-        guard let token = core.receivedAgain(stream, offset: message.offset, facts(item.headers, message, stream)) else { return }
+        guard (try? read(message, into: item)) != nil else {
+            items.discard(consume item)
+            return core.readAgainReached(stream, offset: message.offset + 1)
+        }
+        guard let token = core.receivedAgain(stream, offset: message.offset, facts(item.headers, message, stream)) else {
+            return items.discard(consume item)
+        }
         item.begin(token, message, waits: true)
         items.keep(item)
     }

@@ -55,7 +55,7 @@ final class LaneItem: BodyBytes {
     /// Bodies up to this are copied: so a message, and what librdkafka has of it, is let go of while it is in the caches.
     private static let copyLimit = 2_048
 
-    /// `headers` are there already. `waits`: for long, and must not pin a whole fetch buffer.
+    /// `headers` are there already, but those of poison. `waits`: for long, and must not pin a whole fetch buffer.
     func begin(
         _ token: RecordToken, _ body: any BodyBytes, waits: Bool,
         poison: (reason: String, headers: [(name: String, value: [UInt8])])? = nil
@@ -71,8 +71,9 @@ final class LaneItem: BodyBytes {
         copied = bytes.count
     }
 
-    /// Lets go of all but its memory.
+    /// Lets go of all but its memory, and of that, too, where it is unusually much.
     func end() {
+        headers.removeAll()
         (body, copied) = (nil, 0)
         (poison, lastResult, startedAt, bearer) = (nil, nil, nil, nil)
         (startedWall, producedWall) = (0, 0)
@@ -90,8 +91,8 @@ final class LaneItem: BodyBytes {
 struct LaneItems {
     private var items: [LaneItem?] = []
     private var spare: [LaneItem] = []
-    /// Of places of memory: as many as a busy lane has in flight.
-    private static let spareLimit = 4_096
+    /// More than are released in a turn before others are read; a few kilobytes each.
+    private static let spareLimit = 512
 
     /// nil: the lane is done with it.
     subscript(token: RecordToken) -> LaneItem? {
@@ -113,10 +114,10 @@ struct LaneItems {
     mutating func release(_ token: RecordToken) {
         guard let item = self[token] else { return }
         items[Int(token.slot)] = nil
-        discard(item)
+        discard(consume item)
     }
 
-    /// Its memory is used again, unless others still hold it: a request may be on its way whose record was given up.
+    /// Its memory is used again, unless others still hold it: what a transport has begun with it may end later.
     mutating func discard(_ item: consuming LaneItem) {
         guard spare.count < Self.spareLimit, isKnownUniquelyReferenced(&item) else { return }
         item.end()

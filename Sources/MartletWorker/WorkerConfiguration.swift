@@ -47,7 +47,7 @@ public struct WorkerConfiguration: Sendable {
 
     /// librdkafka counts it per partition, and a lane may own all of them: 440 MiB together, or 512 KiB each where they are many. With 24 partitions
     /// and the default tiers it is more than a batch of a usual producer (1 MB), which comes as a whole, and than what a lane delivers of one
-    /// partition in 15 ms (1,250 records last for 17 at 75,000 a second): a queue that is full is left out of the next fetch, which waits so long
+    /// partition in 15 ms (1,200 records last for 16 at 75,000 a second): a queue that is full is left out of the next fetch, which waits so long
     /// for the other partitions.
     func prefetchKilobytes(topicsPerPartition: Int) -> Int {
         Self.prefetchKilobytes(mebibytes: 440, of: partitions * topicsPerPartition)

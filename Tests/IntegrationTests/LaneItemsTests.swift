@@ -33,16 +33,38 @@ struct LaneItemsTests {
     @Test func nothingOfARecordIsLeftToTheNext() throws {
         var items = LaneItems()
         let first = Self.keep(&items, slot: 3, generation: 1, id: "one", body: Array("a long body".utf8))
-        let held = try #require(items[first])
-        let id = held.messageID
-        (held.bearer, held.url, held.startedWall, held.producedWall) = ("token", "https://example.com", 5, 6)
-        held.lastResult = HTTPResult(token: first.bits, status: 503)
+        func use() throws -> (ObjectIdentifier, id: [UInt8]) {
+            let item = try #require(items[first])
+            (item.bearer, item.url, item.startedWall, item.producedWall) = ("token", "https://example.com", 5, 6)
+            item.lastResult = HTTPResult(token: first.bits, status: 503)
+            return (ObjectIdentifier(item), item.messageID)
+        }
+        let (used, id) = try use()
         items.release(first)
         let second = Self.keep(&items, slot: 3, generation: 2, id: "two", body: Array("short".utf8))
         let item = try #require(items[second])
-        #expect(items[first] == nil)
+        #expect(items[first] == nil && ObjectIdentifier(item) == used)
         #expect(Array(item.bytes) == Array("short".utf8) && item.messageID != id && item.headers.eventID == "two")
         #expect(item.bearer == nil && item.url == "" && item.lastResult == nil && item.startedWall == 0 && item.producedWall == 0)
+    }
+
+    @Test func memoryIsUsedAgain() throws {
+        var items = LaneItems()
+        let first = Self.keep(&items, slot: 0, generation: 1, id: "one", body: Array("a body".utf8))
+        let before = items[first].map { (ObjectIdentifier($0), $0.bytes.baseAddress) }
+        items.release(first)
+        let second = Self.keep(&items, slot: 7, generation: 1, id: "two", body: Array("another".utf8.prefix(6)))
+        #expect(try #require(before?.0) == items[second].map { ObjectIdentifier($0) })
+        #expect(try #require(before?.1) == items[second]?.bytes.baseAddress)
+    }
+
+    @Test func memoryOfAnUnusualRecordIsNotKept() throws {
+        var items = LaneItems()
+        let long = String(repeating: "x", count: 100_000)
+        let first = Self.keep(&items, slot: 0, generation: 1, id: long, body: Array(long.utf8), waits: true)
+        items.release(first)
+        let item = items.empty()
+        #expect(item.headers.texts.reservedBytes <= 2_048 && item.bytes.baseAddress == nil && item.headers.eventID == "")
     }
 
     @Test func whatIsStillBeingSentIsNotWrittenOver() throws {

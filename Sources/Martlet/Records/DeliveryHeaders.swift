@@ -66,17 +66,13 @@ public struct DeliveryHeaders: EventAttributes, Sendable, Equatable {
         try read(headers)
     }
 
-    /// Those of another record instead, in the memory of these.
-    public mutating func read(_ headers: ((_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Void) -> Void)
-        throws(Malformed)
-    {
+    /// Those of another record instead, in the memory of these. When it throws, some of them may have been read.
+    public mutating func read(
+        _ headers: ((_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Void) -> Void
+    ) throws(Malformed) {
         var bad: String?
-        var emptied = HeaderTexts()
-        swap(&emptied, &texts)
-        emptied.removeAll()
-        emptied.reserve(bytes: 256)
-        self = DeliveryHeaders()
-        swap(&emptied, &texts)
+        removeAll()
+        texts.reserve(bytes: 256)
         headers { name, value in
             guard let field = HeaderField.named(name) else { return }
             guard field.isNumber else { return texts.set(field, value) }
@@ -100,6 +96,13 @@ public struct DeliveryHeaders: EventAttributes, Sendable, Equatable {
         if texts.count(.deliveryID) == 0 { bad = bad ?? "martlet-delivery-id is missing" }
         if texts.count(.endpointID) == 0 { bad = bad ?? "martlet-endpoint-id is missing" }
         if let bad { throw Malformed(description: bad) }
+    }
+
+    /// Memory stays for those to come.
+    public mutating func removeAll() {
+        texts.removeAll()
+        (attempt, dueMilliseconds, firstMilliseconds, ageFromMilliseconds) = (0, 0, 0, 0)
+        (registryOffset, rewrites, lastStatus) = (0, 0, nil)
     }
 
     /// The key of its record, without a copy.

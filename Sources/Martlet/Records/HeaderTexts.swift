@@ -72,7 +72,10 @@ public struct HeaderTexts: Sendable, Equatable {
     /// Room for so many bytes in all.
     mutating func reserve(bytes count: Int) { bytes.reserveCapacity(count) }
 
-    /// Their memory is used again, but for what was unusually long.
+    /// In bytes, whether they are in use or not.
+    var reservedBytes: Int { bytes.capacity }
+
+    /// Memory stays for those to come, unless it is unusually much.
     mutating func removeAll() {
         bytes.removeAll(keepingCapacity: bytes.capacity <= 2_048)
         places = InlineArray(repeating: Place())
