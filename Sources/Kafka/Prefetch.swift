@@ -6,9 +6,9 @@ struct Prefetch {
     let kilobytes: Int
     private var read = (messages: 0, bytes: 0)
 
-    /// `messages` unless given: 58 for 100 kilobytes, since headers, which librdkafka doesn't count, and what it notes of a message take
+    /// `messages` unless given: three for five kilobytes, since headers, which librdkafka doesn't count, and what it notes of a message take
     /// two thirds of one. So small ones don't take a multiple of `kilobytes` (but for what the last fetch brings).
-    init(kilobytes: Int, messages: Int? = nil) { (self.kilobytes, self.messages) = (kilobytes, messages ?? kilobytes * 58 / 100) }
+    init(kilobytes: Int, messages: Int? = nil) { (self.kilobytes, self.messages) = (kilobytes, messages ?? kilobytes * 3 / 5) }
 
     /// True when half of a bound has been read since the last time, and so may be free: time to fetch again.
     mutating func isHalfRead(messages: Int, bytes: Int) -> Bool {

@@ -32,11 +32,12 @@ extension DeliveryLane {
             item.begin(token, message, waits: core.isAside(token))
             items.keep(item)
         } catch {
-            items.discard(consume item)
-            guard let token = core.receivedPoison(stream, offset: message.offset, bytes: message.bytes.count) else { return }
-            let poisoned = LaneItem()
-            poisoned.begin(token, message, waits: false, poison: (error.description, message.headers))
-            items.keep(poisoned)
+            guard let token = core.receivedPoison(stream, offset: message.offset, bytes: message.bytes.count) else {
+                return items.discard(consume item)
+            }
+            item.headers.removeAll()
+            item.begin(token, message, waits: false, poison: (error.description, message.headers))
+            items.keep(item)
         }
     }
 

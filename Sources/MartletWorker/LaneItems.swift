@@ -55,7 +55,7 @@ final class LaneItem: BodyBytes {
     /// Bodies up to this are copied: so a message, and what librdkafka has of it, is let go of while it is in the caches.
     private static let copyLimit = 2_048
 
-    /// `headers` are there already, but those of poison. `waits`: for long, and must not pin a whole fetch buffer.
+    /// `headers` are there already; of poison there are none. `waits`: for long, and must not pin a whole fetch buffer.
     func begin(
         _ token: RecordToken, _ body: any BodyBytes, waits: Bool,
         poison: (reason: String, headers: [(name: String, value: [UInt8])])? = nil

@@ -45,12 +45,12 @@ public struct WorkerConfiguration: Sendable {
     /// fetches for itself: on two cores, both roles did a quarter less with two lanes.
     public static func lanes(cores: Int, _ roles: Set<Role>) -> Int { max(1, roles == Set(Role.allCases) ? cores - 1 : cores) }
 
-    /// librdkafka counts it per partition, and a lane may own all of them: 440 MiB together, or 512 KiB each where they are many. With 24 partitions
+    /// librdkafka counts it per partition, and a lane may own all of them: 425 MiB together, or 512 KiB each where they are many. With 24 partitions
     /// and the default tiers it is more than a batch of a usual producer (1 MB), which comes as a whole, and than what a lane delivers of one
     /// partition in 15 ms (1,200 records last for 16 at 75,000 a second): a queue that is full is left out of the next fetch, which waits so long
     /// for the other partitions.
     func prefetchKilobytes(topicsPerPartition: Int) -> Int {
-        Self.prefetchKilobytes(mebibytes: 440, of: partitions * topicsPerPartition)
+        Self.prefetchKilobytes(mebibytes: 425, of: partitions * topicsPerPartition)
     }
 
     /// Of a partition of events, for the same reason more than such a batch up to 96 partitions; 32 MiB together, 128 MiB at most, or 512 KiB each where

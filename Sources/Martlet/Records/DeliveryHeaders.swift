@@ -121,6 +121,7 @@ public struct DeliveryHeaders: EventAttributes, Sendable, Equatable {
         return out
     }
 
+    /// Appends the `webhook-id` as UTF-8.
     public func appendMessageID(to out: inout [UInt8]) {
         out.reserveCapacity(out.count + 32)
         Identifiers.appendMessage(Identifiers.messageDigest(of: texts), to: &out)
