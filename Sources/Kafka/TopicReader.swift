@@ -91,6 +91,19 @@ public final class TopicReader {
         }
     }
 
+    /// Waits until what a transaction has written can be read: its commit is answered before the brokers have marked it in every partition.
+    /// `ends`: the offsets behind its last records. Returns when the time is over, too: they can be read a little later then. Blocks.
+    public static func waitUntilReadable(_ settings: KafkaSettings, _ ends: [TopicPartition: Int64], timeoutMilliseconds: Int = 10_000) {
+        guard !ends.isEmpty, let reader = try? TopicReader(settings) else { return }
+        let deadline = SystemClock.monotonicMilliseconds() + Int64(timeoutMilliseconds)
+        for at in ends.keys.sorted() {
+            while let end = ends[at], SystemClock.monotonicMilliseconds() < deadline {
+                if let high = try? reader.watermarks(at).high, high >= end { break }
+                _ = WakeUp.sleep(milliseconds: 5)
+            }
+        }
+    }
+
     /// What the brokers say of one topic when it is asked for by name; nil: it is there. A topic that may not be described is left out of
     /// the list of all topics. Blocks.
     public func problem(ofTopic name: String, timeoutMilliseconds: Int = 10_000) throws(KafkaError) -> KafkaError? {

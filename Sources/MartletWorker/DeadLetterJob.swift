@@ -76,6 +76,7 @@ public final class DeadLetterJob {
         let writer = try TransactionalWriter(kafka, transactionalID: topics.deadLetterTransactionalID, rate: rate)
         // Only now: what an earlier job left open has ended, and nothing else replays.
         let reader = try DeadLetterReader(kafka, topics)
+        defer { writer.waitUntilReadable() }
         var ends = try pass(reader, writer, from: [:])
         guard let settleMilliseconds else { return plan.counts }
         var quietSince = SystemClock.monotonicMilliseconds()

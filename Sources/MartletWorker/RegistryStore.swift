@@ -53,7 +53,7 @@ public struct RegistryStore: Sendable {
     }
 
     /// Decides on what is written with the registry as it is, and writes all of it or nothing. `decide` may be called again after another
-    /// writer came between. Returns what was written.
+    /// writer came between. Returns what was written, when whoever reads the registry finds it there.
     public func update(_ decide: ([String: Row]) throws -> [Write]) throws -> [Write] {
         var lastError: KafkaError?
         for _ in 0..<Self.tries {
@@ -91,10 +91,15 @@ public struct RegistryStore: Sendable {
             }
             // librdkafka's commit flushes, but leaves the reports to us: they must be in before.
             var refused: KafkaError?
-            let isFlushed = producer.flush(milliseconds: options.transactionTimeoutMilliseconds) { refused = $0.error ?? refused }
+            var end: Int64 = 0
+            let isFlushed = producer.flush(milliseconds: options.transactionTimeoutMilliseconds) {
+                refused = $0.error ?? refused
+                end = max(end, $0.offset + 1)
+            }
             guard isFlushed else { throw KafkaError(.timedOut, "the brokers did not acknowledge the change in time") }
             if let refused { throw refused }
             try producer.commitTransaction()
+            TopicReader.waitUntilReadable(kafka, [TopicPartition(topics.endpoints, 0): end])
         } catch let error as KafkaError {
             try? producer.abortTransaction()
             throw error

@@ -134,4 +134,15 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
             #expect(endpoint.version == 1 + results.count { $0 } && endpoint.description?.count == results.count { $0 })
         }
     }
+
+    /// Brokers answer a commit before they have marked it in the partition: a command that follows another one sees what that has written.
+    @Test func whatWasWrittenCanBeReadAtOnce() async throws {
+        try await Scenarios.run(brokers) { world in
+            let store = RegistryStore(world.kafka, world.topics)
+            for number in 1...40 {
+                try world.register([world.endpoint("ep_\(number)")])
+                #expect(try store.load()["ep_\(number)"] != nil)
+            }
+        }
+    }
 }
