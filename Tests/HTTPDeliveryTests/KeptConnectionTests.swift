@@ -86,6 +86,58 @@ import Testing
         #expect(refused.status == 413, "\(refused)")
     }
 
+    /// A request has its place in memory after another: it goes out as it is, and of the one before nothing is held.
+    @Test func nothingOfARequestIsLeftForTheNext() throws {
+        let seen = Mutex<[(header: String?, body: String)]>([])
+        let server = try HTTPServer(.init(port: 0)) { request in
+            seen.withLock { $0.append((request.header("x-number"), String(decoding: request.body, as: UTF8.self))) }
+            return .init(200)
+        }
+        defer { server.stop() }
+        let loop = EventLoop()
+        let rules = TransportConformanceTests.rules
+        let transport = DeliveryTransport(loop, tokens: 1 << 40, TransportConfiguration(addresses: rules.addresses))
+        let target = RequestTarget(try EndpointURL("http://127.0.0.1:\(server.port)/", rules: rules))
+        let sizes = [3, 900, 1, 0, 40]
+        weak var last: Bytes?
+        for (number, size) in sizes.enumerated() {
+            var lines = transport.emptyLines()
+            // The first one waited for a connection and left no place; the second one's is the third one's.
+            #expect((lines.bytes.capacity > 0) == (number >= 2), "\(number)")
+            lines.append("x-number", String(repeating: "\(number)", count: 1 + size))
+            do {
+                let body = Bytes(String(repeating: "b", count: size))
+                last = body
+                transport.start(
+                    HTTPRequest(token: UInt64(number), target: target, headers: lines, body: body, timeouts: Timeouts()),
+                    nowMicroseconds: SystemClock.monotonicMicroseconds())
+            }
+            #expect(last != nil)
+            var result: HTTPResult?
+            while result == nil {
+                transport.advance(nowMicroseconds: SystemClock.monotonicMicroseconds())
+                loop.wait(milliseconds: 50) { transport.handle($0, nowMicroseconds: SystemClock.monotonicMicroseconds()) }
+                transport.drain { result = $0 }
+            }
+            #expect(result?.token == UInt64(number) && result?.status == 200 && last == nil, "\(number)")
+        }
+        #expect(seen.withLock { $0.map(\.body.count) } == sizes)
+        #expect(seen.withLock { $0.map(\.header) } == sizes.enumerated().map { String(repeating: "\($0)", count: 1 + $1) })
+    }
+
+    /// An answer to what it waited for could come later, and be taken for one to another request's question.
+    @Test func aRequestThatWaitedLeavesNoPlace() throws {
+        let target = RequestTarget(try EndpointURL("http://127.0.0.1:8080/", rules: TransportConformanceTests.rules))
+        func request() -> HTTPRequest {
+            HTTPRequest(token: 1, target: target, headers: HeaderLines(), body: Bytes("{}"), timeouts: Timeouts())
+        }
+        let exchange = Exchange(request(), nowMicroseconds: 1)
+        #expect(exchange.end())
+        exchange.begin(request(), nowMicroseconds: 2)
+        exchange.waits(nowMicroseconds: 3)
+        #expect(!exchange.end())
+    }
+
     /// Of several addresses the first that answers is used: at once after a refusal, a quarter of a second beside one that is silent.
     @Test func severalAddresses() throws {
         let server = try HTTPServer(.init(port: 0)) { _ in .init(200) }

@@ -2,8 +2,8 @@ internal import EventLoop
 
 /// One request under way.
 final class Exchange {
-    let request: HTTPRequest
-    let startedMicroseconds: Int64
+    private(set) var request: HTTPRequest
+    private(set) var startedMicroseconds: Int64
     var timings = Timings()
     /// All of the request between its first lines, which are the target's, and its body.
     private(set) var lines: [UInt8]
@@ -20,7 +20,9 @@ final class Exchange {
     /// When the transport looks at it next, while it has no connection.
     var armed = Int64.max
     /// Since when it has no connection.
-    var waitingSince: Int64
+    private(set) var waitingSince: Int64
+    /// Whether it ever had none: what it waited for may still know of it.
+    private var hasWaited = false
 
     init(_ given: consuming HTTPRequest, nowMicroseconds now: Int64) {
         var given = given
@@ -28,7 +30,24 @@ final class Exchange {
         (request, startedMicroseconds, waitingSince) = (given, now, now)
     }
 
-    /// When it has ended: the memory of its lines, empty.
+    func waits(nowMicroseconds now: Int64) { (waitingSince, hasWaited) = (now, true) }
+
+    /// When it has ended: lets go of the request's body. False: no other request may have its place in memory.
+    func end() -> Bool {
+        request.body = NoBody.only
+        (timings, isOnKept) = (Timings(), false)
+        return !hasWaited && lines.capacity <= Self.lineLimit
+    }
+    private static let lineLimit = 4_096
+
+    /// The same for another request, whose lines had these ones' memory, after `end`.
+    func begin(_ given: consuming HTTPRequest, nowMicroseconds now: Int64) {
+        var given = given
+        lines = given.headers.takeFramed(bodyBytes: given.body.bytes.count)
+        (request, startedMicroseconds, waitingSince) = (given, now, now)
+    }
+
+    /// The memory of its lines, empty.
     func takeLines() -> [UInt8] {
         var taken: [UInt8] = []
         swap(&taken, &lines)
@@ -43,6 +62,11 @@ final class Exchange {
         if attempts.isEmpty { return min(deadline, waitingSince + Int64(Resolver.lookupTimeoutMilliseconds) * 1_000) }
         return min(deadline, connectDeadline, addresses.isEmpty ? .max : nextTry)
     }
+}
+
+private final class NoBody: BodyBytes, Sendable {
+    static let only = NoBody()
+    var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: nil, count: 0) }
 }
 
 /// One TCP connection, with TLS or without.

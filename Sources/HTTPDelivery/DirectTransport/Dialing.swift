@@ -4,7 +4,7 @@ internal import Glibc
 // From a request without a connection to one that stands: names, addresses, TCP, TLS.
 extension DirectTransport {
     func wait(_ exchange: Exchange) {
-        exchange.waitingSince = now
+        exchange.waits(nowMicroseconds: now)
         waiting[exchange.request.token] = exchange
         switch exchange.request.target.url.host {
         case .address(let address): connect(exchange, [address])

@@ -42,10 +42,9 @@ final class DirectTransport: HTTPTransport {
     var now: Int64 = 0
     var buffer = [UInt8](repeating: 0, count: bufferBytes)
     var scratch: [UInt8] = []
-    /// Memory for the lines of requests to come.
-    private var spareLines: [[UInt8]] = []
-    private static let spareLineLimit = 512
-    private static let spareLineBytes = 4_096
+    /// Ended, memory for requests to come: the one that ended last lies in the caches still.
+    private var spare: [Exchange] = []
+    private static let spareLimit = 512
 
     /// Watches descriptors with tokens from `tokens` on, less than 2³² of them. `resolver`: served by its owner.
     init(_ loop: EventLoop, tokens: UInt64, _ configuration: TransportConfiguration, _ resolver: Resolver, _ trust: TrustStores) {
@@ -76,7 +75,7 @@ final class DirectTransport: HTTPTransport {
     func start(_ request: consuming HTTPRequest, nowMicroseconds: Int64) {
         now = nowMicroseconds
         inFlight += 1
-        let exchange = Exchange(request, nowMicroseconds: now)
+        let exchange = begun(request)
         guard exchange.request.headers.isSafe else { return finish(exchange, (.protocol, "a header has a control character")) }
         if let kept = takeKept(exchange.request.target.origin) {
             exchange.isOnKept = true
@@ -87,7 +86,14 @@ final class DirectTransport: HTTPTransport {
         wait(exchange)
     }
 
-    func emptyLines() -> HeaderLines { HeaderLines(in: spareLines.popLast() ?? []) }
+    private func begun(_ request: consuming HTTPRequest) -> Exchange {
+        // Perhaps somebody holds it yet, who would take the next request for the last.
+        guard var exchange = spare.popLast(), isKnownUniquelyReferenced(&exchange) else { return Exchange(request, nowMicroseconds: now) }
+        exchange.begin(request, nowMicroseconds: now)
+        return exchange
+    }
+
+    func emptyLines() -> HeaderLines { HeaderLines(in: spare.last?.takeLines() ?? []) }
 
     func token(_ connection: Connection) -> UInt64 {
         tokens + UInt64(connection.generation & 0xfff) << 20 + UInt64(truncatingIfNeeded: connection.fd)
@@ -150,12 +156,11 @@ final class DirectTransport: HTTPTransport {
         var timings = exchange.timings
         timings.total = now - exchange.startedMicroseconds
         inFlight -= 1
-        if spareLines.count < Self.spareLineLimit, exchange.lines.capacity <= Self.spareLineBytes {
-            spareLines.append(exchange.takeLines())
-        }
+        let token = exchange.request.token
+        if exchange.end(), spare.count < Self.spareLimit { spare.append(exchange) }
         finished.append(
             HTTPResult(
-                token: exchange.request.token, status: reader?.status, error: error.map { (kind: $0.0, text: $0.1) },
+                token: token, status: reader?.status, error: error.map { (kind: $0.0, text: $0.1) },
                 retryAfter: reader?.retryAfter, excerpt: reader?.excerpt ?? [], timings: timings))
     }
 
