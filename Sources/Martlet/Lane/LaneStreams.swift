@@ -186,10 +186,13 @@ extension LaneStateMachine {
 
     /// Everything below `offset` has been read.
     public mutating func endReached(_ stream: StreamID, offset: Int64) {
-        guard streams.has(stream) else { return }
-        if streams[stream]?.tracker == nil { streams[stream]?.tracker = OffsetTracker(start: offset) }
-        if !has(.stopAtAnOffsetGap) { streams[stream]?.tracker?.endReached(offset) }
-        if streams[stream]?.holds.isEmpty == false { nextHoldWall = min(nextHoldWall, now.wall) }
+        let stopsAtAGap = has(.stopAtAnOffsetGap)
+        let hasHolds = streams.update(stream) { state in
+            if state.tracker == nil { state.tracker = OffsetTracker(start: offset) }
+            if !stopsAtAGap { state.tracker?.endReached(offset) }
+            return !state.holds.isEmpty
+        }
+        if hasHolds == true { nextHoldWall = min(nextHoldWall, now.wall) }
     }
 
     // MARK: completion
