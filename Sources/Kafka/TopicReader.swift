@@ -92,16 +92,23 @@ public final class TopicReader {
     }
 
     /// Waits until what a transaction has written can be read: its commit is answered before the brokers have marked it in every partition.
-    /// `ends`: the offsets behind its last records. Returns when the time is over, too: they can be read a little later then. Blocks.
-    public static func waitUntilReadable(_ settings: KafkaSettings, _ ends: [TopicPartition: Int64], timeoutMilliseconds: Int = 10_000) {
-        guard !ends.isEmpty, let reader = try? TopicReader(settings) else { return }
+    /// `ends`: the offsets behind its last records. False: the time is over; it can be read a little later then. Blocks.
+    @discardableResult
+    public static func waitUntilReadable(
+        _ settings: KafkaSettings, _ ends: [TopicPartition: Int64], timeoutMilliseconds: Int = 10_000
+    ) -> Bool {
+        if ends.isEmpty { return true }
+        guard let reader = try? TopicReader(settings) else { return false }
         let deadline = SystemClock.monotonicMilliseconds() + Int64(timeoutMilliseconds)
-        for at in ends.keys.sorted() {
-            while let end = ends[at], SystemClock.monotonicMilliseconds() < deadline {
-                if let high = try? reader.watermarks(at).high, high >= end { break }
+        for (at, end) in ends {
+            while true {
+                let left = Int(deadline - SystemClock.monotonicMilliseconds())
+                guard left > 0 else { return false }
+                if let high = try? reader.watermarks(at, timeoutMilliseconds: left).high, high >= end { break }
                 _ = WakeUp.sleep(milliseconds: 5)
             }
         }
+        return true
     }
 
     /// What the brokers say of one topic when it is asked for by name; nil: it is there. A topic that may not be described is left out of

@@ -76,8 +76,8 @@ public final class DeadLetterJob {
         let writer = try TransactionalWriter(kafka, transactionalID: topics.deadLetterTransactionalID, rate: rate)
         // Only now: what an earlier job left open has ended, and nothing else replays.
         let reader = try DeadLetterReader(kafka, topics)
-        defer { writer.waitUntilReadable() }
         var ends = try pass(reader, writer, from: [:])
+        writer.waitUntilReadable()
         guard let settleMilliseconds else { return plan.counts }
         var quietSince = SystemClock.monotonicMilliseconds()
         while SystemClock.monotonicMilliseconds() - quietSince < settleMilliseconds {
@@ -91,6 +91,7 @@ public final class DeadLetterJob {
             ends = try pass(reader, writer, from: ends)
             if plan.counts.total > before { quietSince = SystemClock.monotonicMilliseconds() }
         }
+        writer.waitUntilReadable()
         return plan.counts
     }
 

@@ -97,6 +97,7 @@ public final class EventReplayJob {
         } finished: { span in
             try writer.commit(offsets: [Self.position(span)], group: group)
         }
+        writer.waitUntilReadable()
         outcome.counts = replay.counts
         return outcome
     }

@@ -125,17 +125,32 @@ import Testing
         #expect(seen.withLock { $0.map(\.header) } == sizes.enumerated().map { String(repeating: "\($0)", count: 1 + $1) })
     }
 
-    /// An answer to what it waited for could come later, and be taken for one to another request's question.
-    @Test func aRequestThatWaitedLeavesNoPlace() throws {
+    /// In the place of another one it is as a new one would be. One that waited leaves none: an answer to what it waited for could come
+    /// later, and be taken for one to another request's question.
+    @Test func aRequestInTheirPlaceIsLikeANewOne() throws {
         let target = RequestTarget(try EndpointURL("http://127.0.0.1:8080/", rules: TransportConformanceTests.rules))
-        func request() -> HTTPRequest {
-            HTTPRequest(token: 1, target: target, headers: HeaderLines(), body: Bytes("{}"), timeouts: Timeouts())
+        func request(_ token: UInt64, _ header: String) -> HTTPRequest {
+            var request = HTTPRequest(
+                token: token, target: target, headers: HeaderLines([HTTPHeader("x", header)]), body: Bytes("{}"), timeouts: Timeouts())
+            request.excerptBytes = Int(token)
+            return request
         }
-        let exchange = Exchange(request(), nowMicroseconds: 1)
-        #expect(exchange.end())
-        exchange.begin(request(), nowMicroseconds: 2)
+        func look(_ exchange: Exchange) -> [String] {
+            [
+                "\(exchange.request.token)", "\(exchange.request.excerptBytes)", String(decoding: exchange.lines, as: UTF8.self),
+                "\(exchange.request.body.bytes.count)", "\(exchange.startedMicroseconds)", "\(exchange.deadline)", "\(exchange.timings)",
+                "\(exchange.isOnKept)", "\(exchange.waitDeadline)",
+            ]
+        }
+        let exchange = Exchange(request(1, "before"), nowMicroseconds: 1)
+        exchange.isOnKept = true
+        (exchange.timings.total, exchange.timings.firstByte) = (5, 3)
+        #expect(exchange.end() && exchange.request.body.bytes.isEmpty)
+        exchange.begin(request(2, "after"), nowMicroseconds: 2)
+        #expect(look(exchange) == look(Exchange(request(2, "after"), nowMicroseconds: 2)))
         exchange.waits(nowMicroseconds: 3)
         #expect(!exchange.end())
+        #expect(!Exchange(request(3, String(repeating: "x", count: 5_000)), nowMicroseconds: 4).end(), "too much memory to keep")
     }
 
     /// Of several addresses the first that answers is used: at once after a refusal, a quarter of a second beside one that is silent.

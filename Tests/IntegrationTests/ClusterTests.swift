@@ -139,10 +139,25 @@ private let brokers = ProcessInfo.processInfo.environment["MARTLET_TEST_BROKERS"
     @Test func whatWasWrittenCanBeReadAtOnce() async throws {
         try await Scenarios.run(brokers) { world in
             let store = RegistryStore(world.kafka, world.topics)
-            for number in 1...40 {
+            for number in 1...10 {
                 try world.register([world.endpoint("ep_\(number)")])
                 #expect(try store.load()["ep_\(number)"] != nil)
             }
+            // What the command waits with: not before the transaction's end.
+            var options = Producer.Options()
+            options.transactionalID = world.topics.prefix + "open"
+            let producer = try Producer(world.kafka, options)
+            try producer.initTransactions()
+            try producer.beginTransaction()
+            var ends: [TopicPartition: Int64] = [:]
+            for partition in Int32(0)..<2 {
+                let record = OutgoingRecord(topic: world.topics.replay, partition: partition, key: [1], value: [2])
+                #expect(producer.produce(record, token: 1) == .queued)
+            }
+            #expect(producer.flush(milliseconds: 9_000) { ends[$0.at] = $0.offset + 1 })
+            #expect(ends.count == 2 && !TopicReader.waitUntilReadable(world.kafka, ends, timeoutMilliseconds: 200))
+            try producer.commitTransaction()
+            #expect(TopicReader.waitUntilReadable(world.kafka, ends))
         }
     }
 }
