@@ -248,9 +248,11 @@ public final class Producer {
             var kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE
             let stamp = rd_kafka_message_timestamp(message, &kind)
             let opaque = UInt64(UInt(bitPattern: message.pointee._private)) &- 1
+            let at = TopicPartition(topic, message.pointee.partition)
+            if options.transactionalID != nil { ends[at] = max(ends[at] ?? 0, message.pointee.offset + 1) }
             body(
                 Report(
-                    token: options.keepsValues ? letGo(opaque) : opaque, at: TopicPartition(topic, message.pointee.partition),
+                    token: options.keepsValues ? letGo(opaque) : opaque, at: at,
                     offset: message.pointee.offset,
                     appendedMilliseconds: kind == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME && stamp > 0 ? stamp : nil,
                     error: error == RD_KAFKA_RESP_ERR_NO_ERROR ? nil : KafkaError(error, "produce to \(topic)")))
@@ -326,6 +328,15 @@ public final class Producer {
     public func commitTransaction(timeoutMilliseconds: Int = 10_000) throws(KafkaError) {
         try check(rd_kafka_commit_transaction(handle, Int32(timeoutMilliseconds)), "commit transaction")
     }
+    /// Waits until all that was committed can be read: a commit is answered before the brokers have marked it in every partition. False: it took
+    /// too long; it can be read a little later then.
+    @discardableResult
+    public func waitUntilReadable(timeoutMilliseconds: Int = 10_000) -> Bool {
+        TopicReader.waitUntilReadable(settings, ends, timeoutMilliseconds: timeoutMilliseconds)
+    }
+    /// Behind the last record of each partition that was written in transactions.
+    private var ends: [TopicPartition: Int64] = [:]
+
     /// These offsets of a group that has no members become committed with the transaction.
     public func commitOffsets(_ offsets: [PartitionOffset], group: String, timeoutMilliseconds: Int = 10_000) throws(KafkaError) {
         let list = PartitionList.make(offsets) { $0 ?? 0 }

@@ -91,12 +91,8 @@ public final class TopicReader {
         }
     }
 
-    /// Waits until what a transaction has written can be read: its commit is answered before the brokers have marked it in every partition.
-    /// `ends`: the offsets behind its last records. False: the time is over; it can be read a little later then. Blocks.
-    @discardableResult
-    public static func waitUntilReadable(
-        _ settings: KafkaSettings, _ ends: [TopicPartition: Int64], timeoutMilliseconds: Int = 10_000
-    ) -> Bool {
+    /// Waits until all below `ends` can be read; false: the time is over. Blocks.
+    static func waitUntilReadable(_ settings: KafkaSettings, _ ends: [TopicPartition: Int64], timeoutMilliseconds: Int) -> Bool {
         if ends.isEmpty { return true }
         guard let reader = try? TopicReader(settings) else { return false }
         let deadline = SystemClock.monotonicMilliseconds() + Int64(timeoutMilliseconds)

@@ -77,8 +77,10 @@ public final class DeadLetterJob {
         // Only now: what an earlier job left open has ended, and nothing else replays.
         let reader = try DeadLetterReader(kafka, topics)
         var ends = try pass(reader, writer, from: [:])
-        writer.waitUntilReadable()
-        guard let settleMilliseconds else { return plan.counts }
+        guard let settleMilliseconds else {
+            writer.waitUntilReadable()
+            return plan.counts
+        }
         var quietSince = SystemClock.monotonicMilliseconds()
         while SystemClock.monotonicMilliseconds() - quietSince < settleMilliseconds {
             _ = WakeUp.sleep(milliseconds: Int(min(500, settleMilliseconds)))

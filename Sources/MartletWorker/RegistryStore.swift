@@ -91,15 +91,11 @@ public struct RegistryStore: Sendable {
             }
             // librdkafka's commit flushes, but leaves the reports to us: they must be in before.
             var refused: KafkaError?
-            var end: Int64 = 0
-            let isFlushed = producer.flush(milliseconds: options.transactionTimeoutMilliseconds) {
-                refused = $0.error ?? refused
-                end = max(end, $0.offset + 1)
-            }
+            let isFlushed = producer.flush(milliseconds: options.transactionTimeoutMilliseconds) { refused = $0.error ?? refused }
             guard isFlushed else { throw KafkaError(.timedOut, "the brokers did not acknowledge the change in time") }
             if let refused { throw refused }
             try producer.commitTransaction()
-            TopicReader.waitUntilReadable(kafka, [TopicPartition(topics.endpoints, 0): end])
+            producer.waitUntilReadable()
         } catch let error as KafkaError {
             try? producer.abortTransaction()
             throw error

@@ -20,13 +20,9 @@ final class TransactionalWriter {
     private var bytes = 0
     /// Units that the brokers have taken.
     private(set) var done = 0
-    private let kafka: KafkaSettings
-    /// Behind the last record of each partition that was written.
-    private var ends: [TopicPartition: Int64] = [:]
 
     init(_ kafka: KafkaSettings, transactionalID: String, rate: JobRate?) throws(KafkaError) {
         self.rate = rate
-        self.kafka = kafka
         var options = Producer.Options()
         options.transactionalID = transactionalID
         var quiet = kafka
@@ -59,7 +55,7 @@ final class TransactionalWriter {
             for record in batch { try queue(record) }
             if !offsets.isEmpty { try producer.commitOffsets(offsets, group: group) }
             var refused: KafkaError?
-            let isFlushed = producer.flush(milliseconds: 9_000) { answered($0, &refused) }
+            let isFlushed = producer.flush(milliseconds: 9_000) { refused = $0.error ?? refused }
             if let refused { throw refused }
             guard isFlushed else { throw KafkaError(.timedOut, "the brokers did not acknowledge a batch in time") }
             try producer.commitTransaction()
@@ -83,19 +79,14 @@ final class TransactionalWriter {
             case .failed(let error): throw error
             case .full:
                 var refused: KafkaError?
-                producer.drainReports(waitMilliseconds: 50) { answered($0, &refused) }
+                producer.drainReports(waitMilliseconds: 50) { refused = $0.error ?? refused }
                 if let refused { throw refused }
             }
         }
     }
 
-    private func answered(_ report: Producer.Report, _ refused: inout KafkaError?) {
-        refused = report.error ?? refused
-        ends[report.at] = max(ends[report.at] ?? 0, report.offset + 1)
-    }
-
     /// Until all that was committed can be read.
-    func waitUntilReadable() { TopicReader.waitUntilReadable(kafka, ends) }
+    func waitUntilReadable() { producer.waitUntilReadable() }
 
     /// Until the rate lets so many go. Looking at what may still be written comes after it, as it may take long.
     func waitForTurn(units: Int) {
