@@ -142,7 +142,7 @@ extension DeliveryLane {
         attemptRecord.removeAll(keepingCapacity: true)
         record.append(to: &attemptRecord)
         let queued = attemptRecord.withUnsafeBytes { value in
-            item.headers.withEndpointID { attemptLog.produce(topic: attemptsTopic, key: $0, value: value, token: 0) }
+            record.delivery.withEndpointID { attemptLog.produce(topic: attemptsTopic, key: $0, value: value, token: 0) }
         }
         if queued != .queued { metrics.attemptLogFailures.add() }
     }

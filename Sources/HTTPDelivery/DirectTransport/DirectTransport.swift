@@ -143,14 +143,14 @@ final class DirectTransport: HTTPTransport {
     }
 
     func fail(_ exchange: Exchange, _ connection: Connection?, _ kind: ErrorClass, _ text: String) {
-        let reader = connection?.reader
         if let connection { drop(connection) }
-        finish(exchange, (kind, text), reader)
+        finish(exchange, (kind, text), connection)
     }
 
     // MARK: ends
 
-    func finish(_ exchange: Exchange, _ error: (ErrorClass, String)?, _ reader: ResponseReader? = nil) {
+    /// `connection`: where its response came, if one began.
+    func finish(_ exchange: Exchange, _ error: (ErrorClass, String)?, _ connection: Connection? = nil) {
         if !waiting.isEmpty, waiting[exchange.request.token] === exchange { waiting[exchange.request.token] = nil }
         if !exchange.attempts.isEmpty { dropAttempts(exchange) }
         var timings = exchange.timings
@@ -160,8 +160,8 @@ final class DirectTransport: HTTPTransport {
         if exchange.end(), spare.count < Self.spareLimit { spare.append(exchange) }
         finished.append(
             HTTPResult(
-                token: token, status: reader?.status, error: error.map { (kind: $0.0, text: $0.1) },
-                retryAfter: reader?.retryAfter, excerpt: reader?.excerpt ?? [], timings: timings))
+                token: token, status: connection?.reader.status, error: error.map { (kind: $0.0, text: $0.1) },
+                retryAfter: connection?.reader.retryAfter, excerpt: connection?.reader.excerpt ?? [], timings: timings))
     }
 
     func cancel(_ token: UInt64) {

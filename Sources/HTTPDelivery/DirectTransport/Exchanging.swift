@@ -88,9 +88,8 @@ extension DirectTransport {
     }
 
     func complete(_ connection: Connection, _ exchange: Exchange, isAll: Bool = true) {
-        let reader = connection.reader
         let isKept =
-            reader.mayKeep && isAll && connection.isAllSent && connection.tls?.hasPending != true
+            connection.reader.mayKeep && isAll && connection.isAllSent && connection.tls?.hasPending != true
             && now - connection.openedMicroseconds < Self.lifeMicroseconds
         connection.exchange = nil
         if isKept {
@@ -99,7 +98,7 @@ extension DirectTransport {
         } else {
             close(Int(connection.fd))
         }
-        finish(exchange, nil, reader)
+        finish(exchange, nil, connection)
     }
 
     /// Nobody asked: what comes now closes the connection, TLS's own messages aside.

@@ -137,7 +137,7 @@ public struct FanOutProgress: Sendable {
     /// produced.
     public mutating func begin(_ stream: StreamID, offset: Int64, endpointIDs: [String]) -> (token: EventToken, from: Int)? {
         let isFresh = streams.update(stream) { state in
-            if state.tracker == nil { state.tracker = OffsetTracker(start: offset) }
+            state.tracker.start(at: offset)
             return state.tracker?.begin(offset) == .fresh
         }
         guard isFresh == true else { return nil }
@@ -166,7 +166,7 @@ public struct FanOutProgress: Sendable {
 
     public mutating func endReached(_ stream: StreamID, offset: Int64) {
         streams.update(stream) { state in
-            if state.tracker == nil { state.tracker = OffsetTracker(start: offset) }
+            state.tracker.start(at: offset)
             state.tracker?.endReached(offset)
         }
     }

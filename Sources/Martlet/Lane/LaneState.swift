@@ -52,10 +52,22 @@ struct LaneStream: Sendable {
     /// Ordered endpoints that wait, by `Hold.hash`. Of `martlet.deliveries` only.
     var holds: [UInt64: HeldEndpoint] = [:]
 
+    /// What is asked before each reading: numbers only, so that nothing is copied for them.
+    struct Reading {
+        var unfinished, unfinishedBytes, holds: Int
+        var span: Int64
+        var hasHeadsAside, isRevoking: Bool
+    }
+    @inline(__always) var reading: Reading {
+        Reading(
+            unfinished: unfinished, unfinishedBytes: unfinishedBytes, holds: holds.count, span: tracker?.span ?? 0,
+            hasHeadsAside: !aside.isEmpty, isRevoking: isRevoking)
+    }
+
     /// A record was read; false: it is done already, or the partition is about to go.
     mutating func begin(_ offset: Int64) -> Bool {
         guard !isRevoking else { return false }
-        if tracker == nil { tracker = OffsetTracker(start: offset) }
+        tracker.start(at: offset)
         guard tracker?.begin(offset) == .fresh else { return false }
         guard !completedEarly.isEmpty, completedEarly.remove(offset) != nil else { return true }
         tracker?.complete(offset)

@@ -107,22 +107,18 @@ extension LaneStateMachine {
         // With every place in flight taken, what is read could only wait.
         guard inFlight < settings.inFlightLimit, !isDraining, unproduced.isEmpty, unfinishedBytes < settings.memoryLimitBytes,
             has(.startBeforeHealth) || !restoring.contains(stream.partition),
-            let unfinished = streams.look(stream, { mayBeRead($0) ? $0.unfinished : nil }) ?? nil
+            let state = streams.look(stream, { $0.reading }), !state.isRevoking, !state.hasHeadsAside,
+            state.unfinishedBytes < settings.unfinishedLimitBytes, state.span < OffsetTracker.spanLimit,
+            state.holds < Hold.limit || streams.look(stream, { hasHoldsToMeet($0) }) == true
         else { return 0 }
         if has(.readWithoutBounds) { return 64 }
-        let room = max(0, unfinishedLimit - unfinished)
+        let room = max(0, unfinishedLimit - state.unfinished)
         // Of a broken egress only as long as a candidate is looked for.
         return egress.isBroken ? min(room, egress.seeks ? 16 : 0) : room
     }
 
-    private func mayBeRead(_ state: borrowing LaneStream) -> Bool {
-        !state.isRevoking && state.aside.isEmpty && state.unfinishedBytes < settings.unfinishedLimitBytes
-            && (state.tracker?.span ?? 0) < OffsetTracker.spanLimit && hasRoomForHolds(state)
-    }
-
     /// At the limit of holds nothing more is read; but what a predecessor had read already must be met again, or none of them could end.
-    private func hasRoomForHolds(_ state: borrowing LaneStream) -> Bool {
-        guard state.holds.count >= Hold.limit else { return true }
+    private func hasHoldsToMeet(_ state: borrowing LaneStream) -> Bool {
         let next = state.tracker?.next ?? 0
         return state.holds.values.contains { $0.coveredUpTo > next }
     }
@@ -188,7 +184,7 @@ extension LaneStateMachine {
     public mutating func endReached(_ stream: StreamID, offset: Int64) {
         let stopsAtAGap = has(.stopAtAnOffsetGap)
         let hasHolds = streams.update(stream) { state in
-            if state.tracker == nil { state.tracker = OffsetTracker(start: offset) }
+            state.tracker.start(at: offset)
             if !stopsAtAGap { state.tracker?.endReached(offset) }
             return !state.holds.isEmpty
         }
