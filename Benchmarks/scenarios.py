@@ -14,8 +14,8 @@ OPEN_LOOP_SECONDS, WARMING_SECONDS, WARMING_RATE = 20, 40, 2_000
 EMBEDDED = ("a", "b", "f", "k", "m")
 # Of records in memory with each round, where it is more than of most.
 GIGABYTES = {"b": 3, "d": 3, "g": 3.5}
-# So many times the rounds where most of a ratio is what has left the caches, which other work on the machine shares: it differs by a quarter from one
-# round to the next.
+# So many times the rounds (b, d, e) where most of a ratio is what has left the caches, which other work on the machine shares: it differs by a quarter from
+# one round to the next; or the slowest hundredth of what takes milliseconds: by half.
 CLOSE = 2
 # Scenarios whose broker compiles all that it can.
 WARM = ("e", "h")
@@ -113,7 +113,7 @@ def at_once(bench, name, receiver, words=(), scheme="http", reference_words=()):
 
 def e(bench):
     """1 % hanging and 1 % refusing among 1,000 endpoints: what the healthy ones notice of it. More of it: `scripts/bench neighbours`."""
-    options = argparse.Namespace(martlet=bench.martlet, brokers=bench.brokers, rounds=bench.rounds, events=bench.count(60_000), rate=RATE, seconds=30, settle=20)
+    options = argparse.Namespace(martlet=bench.martlet, brokers=bench.brokers, rounds=CLOSE * bench.rounds, events=bench.count(60_000), rate=RATE, seconds=30, settle=20)
     _, middle = alternating(options, os.path.join(bench.directory, "e"))
     healthy, beside = middle[False], middle[True]
     yield "healthy endpoints beside sick ones", {
