@@ -142,6 +142,7 @@ extension DeliveryLane {
         attemptRecord.removeAll(keepingCapacity: true)
         record.append(to: &attemptRecord)
         let queued = attemptRecord.withUnsafeBytes { value in
+            // Not the item's headers, which would be copied once more.
             record.delivery.withEndpointID { attemptLog.produce(topic: attemptsTopic, key: $0, value: value, token: 0) }
         }
         if queued != .queued { metrics.attemptLogFailures.add() }

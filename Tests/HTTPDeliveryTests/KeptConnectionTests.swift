@@ -21,6 +21,40 @@ import Testing
         #expect(server.connections.load(ordering: .relaxed) == 3)
     }
 
+    /// What came of one isn't the next one's.
+    @Test(arguments: Kind.allCases) func nothingOfAnAnswerIsLeftForTheNext(_ kind: Kind) throws {
+        let busy = Array("HTTP/1.1 503 Busy\r\nRetry-After: 17\r\nContent-Length: 4\r\n\r\nbusy".utf8)
+        let server = ConversationServer { request, _ in
+            .answer(request == 1 ? busy : Array("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".utf8))
+        }
+        defer { server.stop() }
+        let url = "http://127.0.0.1:\(server.port)/"
+        let results = try TransportConformanceTests.send(kind, [url, url], sequential: true)
+        #expect(results[0].status == 503 && results[0].retryAfter == "17" && results[0].excerpt == Array("busy".utf8), "\(results)")
+        #expect(results[1].status == 200 && results[1].retryAfter == nil && results[1].excerpt.isEmpty, "\(results)")
+        #expect(server.connections.load(ordering: .relaxed) == 1)
+    }
+
+    /// There is no room for another idle connection: the answer that came on it counts all the same.
+    @Test func anAnswerOutlivesItsConnection() throws {
+        let server = ConversationServer { _, _ in .answer(Self.answer) }
+        defer { server.stop() }
+        let url = "http://127.0.0.1:\(server.port)/"
+        let results = try TransportConformanceTests.send(.direct, [url, url], sequential: true, idlePool: 0)
+        #expect(results.allSatisfy { $0.status == 200 && $0.error == nil && $0.excerpt == Array("ok".utf8) }, "\(results)")
+        #expect(server.connections.load(ordering: .relaxed) == 2)
+    }
+
+    /// Cut short, it says what had come by then.
+    @Test func whatCameBeforeAFailureIsTold() throws {
+        let cut = Array("HTTP/1.1 503 Busy\r\nRetry-After: 17\r\nContent-Length: 10\r\n\r\nab".utf8)
+        let server = ConversationServer { _, _ in .answerAndClose(cut) }
+        defer { server.stop() }
+        let result = try TransportConformanceTests.send(.direct, ["http://127.0.0.1:\(server.port)/"])[0]
+        #expect(result.error?.kind == .protocol && result.status == 503, "\(result)")
+        #expect(result.retryAfter == "17" && result.excerpt == Array("ab".utf8), "\(result)")
+    }
+
     /// Once: a receiver that closes new connections as well fails the request.
     @Test(arguments: Kind.allCases) func onceOnly(_ kind: Kind) throws {
         let server = ConversationServer { request, connection in request == 1 && connection == 1 ? .answer(Self.answer) : .close }

@@ -25,7 +25,7 @@ final class Bytes: BodyBytes {
         _ kind: Kind, _ urls: [String], body: String = "{}", headers: [HTTPHeader] = [],
         timeouts: Timeouts = Timeouts(connectMilliseconds: 2_000, totalMilliseconds: 3_000),
         addresses: AddressPolicy = rules.addresses, sequential: Bool = false, bundle: String = "/etc/ssl/certs/ca-certificates.crt",
-        extra: String? = nil, tls: [TLSIdentity?] = [nil], proxy: EgressProxy? = nil, nameServers: String? = nil,
+        extra: String? = nil, tls: [TLSIdentity?] = [nil], proxy: EgressProxy? = nil, nameServers: String? = nil, idlePool: Int? = nil,
         rules: EndpointURL.Rules = rules, between: (any HTTPTransport, Int) -> Void = { _, _ in },
         whileWaiting: (any HTTPTransport) -> Void = { _ in }
     ) throws -> [HTTPResult] {
@@ -34,6 +34,7 @@ final class Bytes: BodyBytes {
         (configuration.caBundlePath, configuration.extraAuthoritiesPath, configuration.proxy) = (bundle, extra, proxy)
         configuration.nameServers = nameServers
         configuration.transport = kind
+        configuration.idlePool = idlePool ?? configuration.idlePool
         let transport = DeliveryTransport(loop, tokens: 1 << 40, configuration)
         var results: [HTTPResult] = []
         var next = 0

@@ -12,8 +12,8 @@ struct LaneOrderTests {
     }
 
     /// As many failed heads as a partition may hold: `e0`, `e1`, ...
-    private static func takeEveryHold(_ bench: inout LaneTests.Bench) throws {
-        for number in 0..<Hold.limit {
+    private static func takeEveryHold(_ bench: inout LaneTests.Bench, _ numbers: Range<Int> = 0..<Hold.limit) throws {
+        for number in numbers {
             bench.register(id: "e\(number)") { $0.ordering = .strict }
             let head = try must(bench.read("e\(number)"))
             #expect(bench.starts() == [head])
@@ -123,7 +123,9 @@ struct LaneOrderTests {
 
     @Test func atTheLimitOfHoldsThePartitionIsNotReadAndTheStuckAreDisabled() throws {
         var bench = try Self.bench()
-        try Self.takeEveryHold(&bench)
+        try Self.takeEveryHold(&bench, 0..<Hold.limit - 1)
+        #expect(bench.core.readBudget(Self.stream) > 0)
+        try Self.takeEveryHold(&bench, Hold.limit - 1..<Hold.limit)
         _ = bench.core.takeCommands()
         #expect(bench.core.readBudget(Self.stream) == 0)
         let commit = try #require(bench.core.commits(of: [Self.stream], onlyChanged: false).first)

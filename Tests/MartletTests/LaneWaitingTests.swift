@@ -282,6 +282,41 @@ struct LaneWaitingTests {
         #expect(bench.core.readBudget(Bench.stream) == 99)
     }
 
+    /// What is complete behind one that isn't has to fit into a commit.
+    @Test func aPartitionIsReadNoFurtherThanItsSpan() throws {
+        var bench = try Self.bench()
+        let head = try must(Self.read(&bench, bytes: 1))
+        bench.nextOffset = OffsetTracker.spanLimit - 2
+        _ = Self.read(&bench, bytes: 1)
+        #expect(bench.core.readBudget(Bench.stream) > 0)
+        _ = Self.read(&bench, bytes: 1)
+        #expect(bench.core.readBudget(Bench.stream) == 0)
+        _ = bench.starts()
+        bench.core.attemptEnded(head, .delivered, .success)
+        #expect(bench.core.readBudget(Bench.stream) > 0)
+    }
+
+    @Test func aPartitionThatGoesIsNotRead() throws {
+        var bench = try Self.bench()
+        bench.core.beginRevoke([Bench.stream])
+        #expect(bench.core.readBudget(Bench.stream) == 0 && bench.core.readBudget(Bench.retry) > 0)
+    }
+
+    /// Of one that nothing was ever committed of, the log may begin anywhere.
+    @Test func aPartitionWithoutACommitBeginsWhereItsLogDoes() throws {
+        var bench = try Self.bench()
+        let streams = [1, 2].map { StreamID(topic: 0, partition: $0) }
+        for stream in streams { try bench.core.own(stream, committed: nil, metadata: "") }
+        #expect(bench.core.commits(of: streams, onlyChanged: false).isEmpty)
+        bench.nextOffset = 7
+        let token = try must(Self.read(&bench, bytes: 1, partition: 1))
+        bench.core.endReached(streams[1], offset: 9)
+        #expect(bench.core.commits(of: streams, onlyChanged: false).map(\.offset) == [7, 9])
+        _ = bench.starts()
+        bench.core.attemptEnded(token, .delivered, .success)
+        #expect(bench.core.commits(of: streams, onlyChanged: false).map(\.offset) == [8, 9])
+    }
+
     /// What one partition holds counts for all of the lane.
     @Test func theLanesMemoryBoundsAllItsPartitions() throws {
         var bench = try Self.bench {

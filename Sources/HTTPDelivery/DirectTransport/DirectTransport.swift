@@ -142,14 +142,14 @@ final class DirectTransport: HTTPTransport {
         loop.change(connection.fd, for: interest, token: token(connection))
     }
 
-    func fail(_ exchange: Exchange, _ connection: Connection?, _ kind: ErrorClass, _ text: String) {
-        if let connection { drop(connection) }
+    func fail(_ exchange: Exchange, _ connection: Connection, _ kind: ErrorClass, _ text: String) {
+        drop(connection)
         finish(exchange, (kind, text), connection)
     }
 
     // MARK: ends
 
-    /// `connection`: where its response came, if one began.
+    /// `connection`: the one that it was on, with what came of its response. nil: it never had one.
     func finish(_ exchange: Exchange, _ error: (ErrorClass, String)?, _ connection: Connection? = nil) {
         if !waiting.isEmpty, waiting[exchange.request.token] === exchange { waiting[exchange.request.token] = nil }
         if !exchange.attempts.isEmpty { dropAttempts(exchange) }

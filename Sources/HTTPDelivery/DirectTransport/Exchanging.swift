@@ -92,13 +92,14 @@ extension DirectTransport {
             connection.reader.mayKeep && isAll && connection.isAllSent && connection.tls?.hasPending != true
             && now - connection.openedMicroseconds < Self.lifeMicroseconds
         connection.exchange = nil
+        // Before another request can begin on the connection.
+        finish(exchange, nil, connection)
         if isKept {
             pool.put(Int(connection.fd), connection.origin, nowMicroseconds: now)
             while pool.count > configuration.idlePool, let oldest = pool.longestIdle?.connection { close(oldest) }
         } else {
             close(Int(connection.fd))
         }
-        finish(exchange, nil, connection)
     }
 
     /// Nobody asked: what comes now closes the connection, TLS's own messages aside.

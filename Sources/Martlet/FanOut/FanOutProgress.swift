@@ -137,7 +137,7 @@ public struct FanOutProgress: Sendable {
     /// produced.
     public mutating func begin(_ stream: StreamID, offset: Int64, endpointIDs: [String]) -> (token: EventToken, from: Int)? {
         let isFresh = streams.update(stream) { state in
-            state.tracker.start(at: offset)
+            state.tracker.startIfNew(at: offset)
             return state.tracker?.begin(offset) == .fresh
         }
         guard isFresh == true else { return nil }
@@ -166,7 +166,7 @@ public struct FanOutProgress: Sendable {
 
     public mutating func endReached(_ stream: StreamID, offset: Int64) {
         streams.update(stream) { state in
-            state.tracker.start(at: offset)
+            state.tracker.startIfNew(at: offset)
             state.tracker?.endReached(offset)
         }
     }

@@ -52,7 +52,7 @@ struct LaneStream: Sendable {
     /// Ordered endpoints that wait, by `Hold.hash`. Of `martlet.deliveries` only.
     var holds: [UInt64: HeldEndpoint] = [:]
 
-    /// What is asked before each reading: numbers only, so that nothing is copied for them.
+    /// What is asked before each reading: nothing that counts references, so that none is copied for it.
     struct Reading {
         var unfinished, unfinishedBytes, holds: Int
         var span: Int64
@@ -64,10 +64,16 @@ struct LaneStream: Sendable {
             hasHeadsAside: !aside.isEmpty, isRevoking: isRevoking)
     }
 
+    /// A predecessor has read further than this owner under some hold.
+    var isBehindAPredecessor: Bool {
+        let next = tracker?.next ?? 0
+        return holds.values.contains { $0.coveredUpTo > next }
+    }
+
     /// A record was read; false: it is done already, or the partition is about to go.
     mutating func begin(_ offset: Int64) -> Bool {
         guard !isRevoking else { return false }
-        tracker.start(at: offset)
+        tracker.startIfNew(at: offset)
         guard tracker?.begin(offset) == .fresh else { return false }
         guard !completedEarly.isEmpty, completedEarly.remove(offset) != nil else { return true }
         tracker?.complete(offset)

@@ -109,18 +109,13 @@ extension LaneStateMachine {
             has(.startBeforeHealth) || !restoring.contains(stream.partition),
             let state = streams.look(stream, { $0.reading }), !state.isRevoking, !state.hasHeadsAside,
             state.unfinishedBytes < settings.unfinishedLimitBytes, state.span < OffsetTracker.spanLimit,
-            state.holds < Hold.limit || streams.look(stream, { hasHoldsToMeet($0) }) == true
+            // What a predecessor has read must be met again, or none of its holds could end.
+            state.holds < Hold.limit || streams.look(stream, { $0.isBehindAPredecessor }) == true
         else { return 0 }
         if has(.readWithoutBounds) { return 64 }
         let room = max(0, unfinishedLimit - state.unfinished)
         // Of a broken egress only as long as a candidate is looked for.
         return egress.isBroken ? min(room, egress.seeks ? 16 : 0) : room
-    }
-
-    /// At the limit of holds nothing more is read; but what a predecessor had read already must be met again, or none of them could end.
-    private func hasHoldsToMeet(_ state: borrowing LaneStream) -> Bool {
-        let next = state.tracker?.next ?? 0
-        return state.holds.values.contains { $0.coveredUpTo > next }
     }
 
     /// A record was read. nil: it needs no work here (done before, or still in flight from an earlier ownership).
@@ -184,7 +179,7 @@ extension LaneStateMachine {
     public mutating func endReached(_ stream: StreamID, offset: Int64) {
         let stopsAtAGap = has(.stopAtAnOffsetGap)
         let hasHolds = streams.update(stream) { state in
-            state.tracker.start(at: offset)
+            state.tracker.startIfNew(at: offset)
             if !stopsAtAGap { state.tracker?.endReached(offset) }
             return !state.holds.isEmpty
         }

@@ -163,8 +163,8 @@ public struct OffsetTracker: Sendable, Equatable {
 }
 
 extension OffsetTracker? {
-    /// Of a partition without a committed offset: it begins where its first event says. Not a comparison with nil, which copies the tracker.
-    mutating func start(at offset: Int64) {
+    /// Where there is none. Not a comparison with nil, which copies the one that is there.
+    mutating func startIfNew(at offset: Int64) {
         if case .none = self { self = OffsetTracker(start: offset) }
     }
 }
