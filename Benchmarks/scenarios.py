@@ -14,8 +14,8 @@ OPEN_LOOP_SECONDS, WARMING_SECONDS, WARMING_RATE = 20, 40, 2_000
 EMBEDDED = ("a", "b", "f", "k", "m")
 # Of records in memory with each round, where it is more than of most.
 GIGABYTES = {"b": 3, "d": 3, "g": 3.5}
-# So many times the rounds (b, d, e) where most of a ratio is what has left the caches, which other work on the machine shares: it differs by a quarter from
-# one round to the next; or the slowest hundredth of what takes milliseconds: by half.
+# So many times the rounds of b and d, where most of a ratio is what has left the caches, which other work on the machine shares (one round differs from
+# the next by a quarter), and of e, a slowest hundredth (by half).
 CLOSE = 2
 # Scenarios whose broker compiles all that it can.
 WARM = ("e", "h")
