@@ -13,9 +13,9 @@ OPEN_LOOP_SECONDS, WARMING_SECONDS, WARMING_RATE = 20, 40, 2_000
 # Scenarios that an embedded cluster has room for.
 EMBEDDED = ("a", "b", "f", "k", "m")
 # Of records in memory with each round, where it is more than of most.
-GIGABYTES = {"b": 3, "d": 3, "g": 3.5}
-# So many times the rounds of b and d, where most of a ratio is what has left the caches, which other work on the machine shares (one round differs from
-# the next by a quarter), and of e, a slowest hundredth (by half).
+GIGABYTES = {"a": 3, "b": 3, "d": 3, "g": 3.5, "k": 3}
+# So many times the rounds where a target is near what one round differs from the next by, as others use the machine's caches: a quarter of a CPU's ratio (a, b,
+# d, k), half of a slowest hundredth (e).
 CLOSE = 2
 # Scenarios whose broker compiles all that it can.
 WARM = ("e", "h")
@@ -47,9 +47,12 @@ def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, s
 
 def beside_reference(bench, receiver, count, cases, words=FEW, bytes_=1024, rate=RATE, rounds=None, **how):
     """Rows of `cases`: title, endpoints, targets of CPU and deliveries a second. The latencies come last, as the receiver then writes a log."""
-    runs = [deliveries(bench, "backlog", endpoints, receiver, count, words, bytes_=bytes_, rounds=rounds, **how) for _, endpoints, *_ in cases]
+    # One round of each case after the other: what others on the machine do for a minute would be all of one case.
+    rounds = [[deliveries(bench, "backlog", endpoints, receiver, count, words, bytes_=bytes_, rounds=1, first=number, **how) for _, endpoints, *_ in cases]
+              for number in range(rounds or bench.rounds)]
     receiver.log_from_now()
-    for (title, endpoints, *targets), (ours, theirs) in zip(cases, runs):
+    for (title, endpoints, *targets), runs in zip(cases, zip(*rounds)):
+        ours, theirs = (medians(list(side)) for side in zip(*runs))
         loop = latency(bench, "loop", endpoints, receiver, words, bytes_=bytes_, rate=rate, **how)
         yield title, {**figures(ours, theirs, *targets), **latencies(*loop)}
 
@@ -58,7 +61,7 @@ def a(bench):
     """Kept connections, 1 KB bodies, 64 connections: one endpoint; then 1,000 endpoints on 100 receivers."""
     with Nginx(os.path.join(bench.directory, "a"), ports=100) as receiver:
         yield from beside_reference(bench, receiver, bench.count(300_000), (
-            ("one endpoint", 1, 1.5, 0.6), ("24 endpoints, 18 partitions", 24, 1.5, 0.6), ("1,000 endpoints, 100 receivers", 1_000, 1.8)))
+            ("one endpoint", 1, 1.5, 0.6), ("24 endpoints, 18 partitions", 24, 1.5, 0.6), ("1,000 endpoints, 100 receivers", 1_000, 1.8)), rounds=CLOSE * bench.rounds)
 
 
 def b(bench):
@@ -272,7 +275,7 @@ def k(bench):
             return world.reference(count, receiver.ports[:endpoints])
 
         rounds, as_in_a = [], (1, 24, 1_000)
-        for number in range(bench.rounds):
+        for number in range(CLOSE * bench.rounds):
             apart, in_c = in_turns(number, fanned_out, together_in_c)
             of_each = (in_turns(number, lambda: together(endpoints), lambda: delivered_in_c(endpoints)) for endpoints in as_in_a)
             rounds.append((*apart, in_c, *itertools.chain(*of_each)))
