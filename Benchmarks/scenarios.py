@@ -40,6 +40,7 @@ def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, s
         if has_reference:
             runs.append(lambda: world.reference(count, receiver.ports[:endpoints], *reference_words))
         mine, *other = in_turns(number, *runs)
+        world.forget()
         ours.append(mine)
         theirs.extend(other)
     return medians(ours), medians(theirs)
@@ -243,10 +244,11 @@ def k(bench):
     """Fan-out alone, delivery alone, and both roles in one process, of the same events; each role beside the same in C, both beside C's delivery, with
     the endpoints and receivers of (a). Latencies of both roles in one process, and in two."""
     with Nginx(os.path.join(bench.directory, "k"), ports=100) as receiver:
-        count = bench.count(200_000)
+        count, worlds = bench.count(200_000), []
 
         def world_of_events(name, endpoints=24):
             world = bench.world(name)
+            worlds.append(world)
             world.endpoints(endpoints, receiver, types="kind%d.made")
             return world, lambda: world.load("events", count, "--types", endpoints)
 
@@ -279,6 +281,8 @@ def k(bench):
             apart, in_c = in_turns(number, fanned_out, together_in_c)
             of_each = (in_turns(number, lambda: together(endpoints), lambda: delivered_in_c(endpoints)) for endpoints in as_in_a)
             rounds.append((*apart, in_c, *itertools.chain(*of_each)))
+            while worlds:
+                worlds.pop().forget()
         alone, fan_out, second, theirs, both_in_c, both_of_one, one, both, their_delivery, both_of_many, many = (medians(list(runs)) for runs in zip(*rounds))
         receiver.log_from_now()
         loop, loop_apart, hops = once_each(
