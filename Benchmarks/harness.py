@@ -14,8 +14,8 @@ LONGEST_SECONDS = 900
 
 
 def medians(runs):
-    """Of each figure; None of no runs."""
-    return {figure: statistics.median(run[figure] for run in runs) for figure in runs[0]} if runs else None
+    """Of each figure."""
+    return {figure: statistics.median(run[figure] for run in runs) for figure in runs[0]}
 
 
 def in_turns(number, *runs):
@@ -99,6 +99,10 @@ def in_memory(gigabytes, heap):
     return None
 
 
+def delete_topics(brokers, prefix):
+    subprocess.run([program("load"), "delete", "--brokers", brokers, "--topic", prefix], check=True, timeout=LONGEST_SECONDS)
+
+
 def find_kafka(otherwise):
     """Brokers that run, or None; KAFKA_HOME is set where there is one to start. `otherwise`: where one may be, from the project."""
     if not os.environ.get("KAFKA_HOME") and os.path.isdir(os.path.join(ROOT, otherwise, "libs")):
@@ -146,13 +150,9 @@ class Kafka:
 
     def __exit__(self, *_):
         if self.given:
-            self.forget(TOPICS)
+            delete_topics(self.given, TOPICS)
         elif not self.isEmbedded:
             self.wipe()
-
-    def forget(self, prefix):
-        """Of brokers that stay: deletes the topics."""
-        subprocess.run([program("load"), "delete", "--brokers", self.given, "--topic", prefix], check=True, timeout=LONGEST_SECONDS)
 
     def wipe(self):
         subprocess.run(["scripts/kafka", "wipe", "--dir", self.directory], stdout=subprocess.DEVNULL)
@@ -451,7 +451,7 @@ class World:
     def forget(self):
         """Its topics go: partitions that nobody uses any more cost a broker more than what is measured, and with 16,000 of them it had no room for the next."""
         if self.bench.brokers:
-            subprocess.run([program("load"), "delete", "--brokers", self.brokers, "--topic", self.prefix], check=True, timeout=LONGEST_SECONDS)
+            delete_topics(self.brokers, self.prefix)
 
     def read_endpoints(self):
         """Seconds that a client takes to start and read the registry's topic to its end."""

@@ -28,28 +28,24 @@ def figures(ours, theirs, cpu_target=None, speed_target=None):
     return {figure: (ours[figure], theirs[figure], targets.get(figure)) for figure in ("cpu_us", "per_second", "rss_mb")}
 
 
-def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, scheme="http", has_reference=True, reference_words=(), rounds=None, first=0):
-    """Deliveries that lie ready, sent by the reference and by one lane, each of them all; in turns, and of each figure the median: one run
-    on a shared machine is a quarter off either way. `first`: the number of the first round."""
-    ours, theirs = [], []
-    for number in range(first, first + (rounds or bench.rounds)):
-        world = bench.world(name)
-        world.endpoints(endpoints, receiver, scheme=scheme)
-        world.load("deliveries", count, "--partitions", PARTITIONS, "--endpoints", endpoints, "--bytes", bytes_)
-        runs = [lambda: world.measure(count, *ONE_LANE, *words)]
-        if has_reference:
-            runs.append(lambda: world.reference(count, receiver.ports[:endpoints], *reference_words))
-        mine, *other = in_turns(number, *runs)
-        world.forget()
-        ours.append(mine)
-        theirs.extend(other)
-    return medians(ours), medians(theirs)
+def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, scheme="http", has_reference=True, reference_words=(), number=0):
+    """Round `number` of deliveries that lie ready, sent by one lane and by the reference, each of them all. One run on a shared machine is a quarter off
+    either way: of each figure the median counts."""
+    world = bench.world(name)
+    world.endpoints(endpoints, receiver, scheme=scheme)
+    world.load("deliveries", count, "--partitions", PARTITIONS, "--endpoints", endpoints, "--bytes", bytes_)
+    runs = [lambda: world.measure(count, *ONE_LANE, *words)]
+    if has_reference:
+        runs.append(lambda: world.reference(count, receiver.ports[:endpoints], *reference_words))
+    figures_of_each = in_turns(number, *runs)
+    world.forget()
+    return figures_of_each
 
 
 def beside_reference(bench, receiver, count, cases, words=FEW, bytes_=1024, rate=RATE, rounds=None, **how):
     """Rows of `cases`: title, endpoints, targets of CPU and deliveries a second. The latencies come last, as the receiver then writes a log."""
     # One round of each case after the other: what others on the machine do for a minute would be all of one case.
-    rounds = [[deliveries(bench, "backlog", endpoints, receiver, count, words, bytes_=bytes_, rounds=1, first=number, **how) for _, endpoints, *_ in cases]
+    rounds = [[deliveries(bench, "backlog", endpoints, receiver, count, words, bytes_=bytes_, number=number, **how) for _, endpoints, *_ in cases]
               for number in range(rounds or bench.rounds)]
     receiver.log_from_now()
     for (title, endpoints, *targets), runs in zip(cases, zip(*rounds)):
@@ -86,8 +82,8 @@ def d(bench):
     with Nginx(os.path.join(bench.directory, "d")) as fast, SlowReceiver(50) as slow:
         for number in range(CLOSE * bench.rounds):
             plain, slowly = in_turns(
-                number, lambda: deliveries(bench, "dfast", 1, fast, bench.count(200_000), FEW, rounds=1, first=number),
-                lambda: deliveries(bench, "d", 240, slow, bench.count(800_000), many, reference_words=connections, rounds=1, first=number))
+                number, lambda: deliveries(bench, "dfast", 1, fast, bench.count(200_000), FEW, number=number),
+                lambda: deliveries(bench, "d", 240, slow, bench.count(800_000), many, reference_words=connections, number=number))
             rounds.append((*plain, *slowly))
     plain, plain_reference, ours, theirs = (medians(list(runs)) for runs in zip(*rounds))
     with SlowReceiver(50, log=os.path.join(bench.directory, "d.log")) as slow:
@@ -302,7 +298,8 @@ def l(bench):
         with Nginx(os.path.join(bench.directory, "l-" + kind), tls=kind, keep=False, log=True) as receiver:
             how = {"scheme": "https", "reference_words": ("--fresh", kind, "--ca", receiver.authority)}
             words = (*FEW, "--ca-file", receiver.authority)
-            ours, theirs = deliveries(bench, "l", 1, receiver, bench.count(10_000), words, **how)
+            rounds = [deliveries(bench, "l", 1, receiver, bench.count(10_000), words, number=number, **how) for number in range(bench.rounds)]
+            ours, theirs = (medians(list(runs)) for runs in zip(*rounds))
             # The first ones of each round, 64 at a time, have nothing to resume yet. The worker's ids, and the reference's.
             for ids in ("msg_", "dlv_"):
                 share = receiver.resumed(ids, but=64 * bench.rounds if kind == "resumed" else 0)
@@ -321,9 +318,9 @@ def m(bench):
         java_rounds = [in_turns(number, *beside_java(bench, receiver, classes)) for number in range(bench.rounds)] if classes else []
         for number in range(bench.rounds):
             pair = in_turns(
-                number, lambda: deliveries(bench, "m", 1, receiver, count, over_libcurl, has_reference=False, rounds=1)[0],
+                number, lambda: deliveries(bench, "m", 1, receiver, count, over_libcurl, has_reference=False)[0],
                 lambda: reference("--curl", "--count", count, "--port", receiver.ports[0]))
-            rounds.append((*pair, *deliveries(bench, "mdirect", 1, receiver, count, FEW, reference_words=("--curl",), rounds=1, first=number)))
+            rounds.append((*pair, *deliveries(bench, "mdirect", 1, receiver, count, FEW, reference_words=("--curl",), number=number)))
         over_curl, bare, direct, by_hand = (medians(list(runs)) for runs in zip(*rounds))
         receiver.log_from_now()
         loop, loop_direct, loop_by_hand, loop_in_java = once_each(
