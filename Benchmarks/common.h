@@ -6,6 +6,7 @@
 #include <librdkafka/rdkafka.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +38,18 @@ static inline double seconds_of(clockid_t clock) {
     clock_gettime(clock, &t);
     return t.tv_sec + t.tv_nsec / 1e9;
 }
-static inline double now_seconds(void) { return seconds_of(CLOCK_MONOTONIC); }
+// Without what it has stood still.
+static volatile double stood;
+static inline double now_seconds(void) { return seconds_of(CLOCK_MONOTONIC) - stood; }
+
+// Told to stand still (SIGTSTP), it does, and goes on when it is told to (SIGCONT). librdkafka's threads take no signals.
+static inline void stand_still(int _) {
+    double since = seconds_of(CLOCK_MONOTONIC);
+    raise(SIGSTOP);
+    stood += seconds_of(CLOCK_MONOTONIC) - since;
+    (void)_;
+}
+__attribute__((constructor)) static inline void may_stand_still(void) { sigaction(SIGTSTP, &(struct sigaction){.sa_handler = stand_still, .sa_flags = SA_RESTART}, NULL); }
 // Unix time.
 static inline double unix_seconds(void) { return seconds_of(CLOCK_REALTIME); }
 

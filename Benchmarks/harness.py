@@ -8,6 +8,8 @@ PARTITIONS = 24
 TOPICS = f"bench{os.getpid()}-"
 # Of an open loop's publisher; EventProducer waits 2 ms unless told otherwise, librdkafka, and Java's client since Kafka 4.0, 5 ms.
 LINGER_MS = "1"
+# Seconds for which one of two that are compared works while the other stands still; and between looks at a worker.
+SLICE = 0.2
 TICK = os.sysconf("SC_CLK_TCK")
 # Of any program that is run: what takes longer hangs.
 LONGEST_SECONDS = 900
@@ -16,6 +18,15 @@ LONGEST_SECONDS = 900
 def medians(runs):
     """Of each figure."""
     return {figure: statistics.median(run[figure] for run in runs) for figure in runs[0]}
+
+
+def middle_pairs(pairs):
+    """Of each figure the pair whose ratio is the median: both sides of one round. Of an even number the larger one of the two in the middle."""
+    ours, theirs = {}, {}
+    for figure in pairs[0][0]:
+        ordered = sorted(((pair[0][figure], pair[1][figure]) for pair in pairs), key=lambda pair: pair[0] / pair[1])
+        ours[figure], theirs[figure] = ordered[len(ordered) // 2]
+    return ours, theirs
 
 
 def in_turns(number, *runs):
@@ -310,8 +321,28 @@ def reference(*words):
     return figures_of([program("reference"), *words], "the reference")
 
 
-class RunningReference(Stopping):
-    """Beside what is published meanwhile."""
+class Pausing(Stopping):
+    """A process that stands still now and then."""
+    PAUSE = signal.SIGSTOP
+    stood = 0
+
+    def pause(self):
+        self.process.send_signal(self.PAUSE)
+        self.since = time.time()
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+        self.stood += time.time() - self.since
+
+    def clock(self):
+        """Seconds in which it wasn't made to stand still."""
+        return time.time() - self.stood
+
+
+class RunningReference(Pausing):
+    """Beside what is published meanwhile, or beside a worker."""
+    # Which it leaves out of the time that it reports.
+    PAUSE = signal.SIGTSTP
 
     def __init__(self, world, words, name="reference", command=None):
         self.log = os.path.join(world.directory, name + ".log")
@@ -332,8 +363,11 @@ class RunningReference(Stopping):
     def usage(self):
         return usage(self.process.pid)
 
+    def is_over(self):
+        return self.process.poll() is not None
+
     def check(self, end, what):
-        if time.time() > end or self.process.poll() is not None:
+        if time.time() > end or self.is_over():
             raise SystemExit(f"bench: {os.path.basename(self.process.args[0])}: {what}; its log: {open(self.log).read()[-500:]}")
 
     def stop(self):
@@ -409,15 +443,15 @@ class World:
             raise SystemExit("bench: loading failed")
         return done.stdout
 
-    def reference_words(self, count, ports, words):
-        return ("--brokers", self.brokers, "--topic", self.prefix + "deliveries", "--attempts", self.prefix + "attempts", "--count", count,
+    def reference_words(self, count, ports, words, topic="deliveries"):
+        return ("--brokers", self.brokers, "--topic", self.prefix + topic, "--attempts", self.prefix + "attempts", "--count", count,
                 "--port", ",".join(map(str, ports)), *words)
 
     def reference(self, count, ports, *words):
         return reference(*self.reference_words(count, ports, words))
 
-    def running_reference(self, ports, *words):
-        return RunningReference(self, self.reference_words(10**9, ports, words))
+    def running_reference(self, ports, *words, count=10**9, **how):
+        return RunningReference(self, self.reference_words(count, ports, words, **how))
 
     def fan_out_words(self, count, each=0, to="dlq"):
         """To a topic that nothing reads here, unless told otherwise. `each`: endpoints of every event, 0 for the one of its type."""
@@ -425,6 +459,9 @@ class World:
 
     def fan_out_reference(self, count, **how):
         return figures_of([program("fanout"), *self.fan_out_words(count, **how)], "the reference of fan-out")
+
+    def running_fan_out(self, count, **how):
+        return RunningReference(self, self.fan_out_words(count, **how), "fanout")
 
     def running_references(self, ports):
         """Fan-out and the delivery of what it writes from now on."""
@@ -473,7 +510,7 @@ class World:
             return worker.measure(count, **how)
 
 
-class Worker(Stopping):
+class Worker(Pausing):
     def __init__(self, world, words, under=()):
         """`under`: a program that runs it, with its words."""
         self.port, self.begun = free_port(), time.time()
@@ -540,12 +577,12 @@ class Worker(Stopping):
 
     def stopped(self, load):
         """Stands still while `load` publishes, so that all of it lies ready. A look at it before it goes on, for `measure`."""
-        self.process.send_signal(signal.SIGSTOP)
+        self.pause()
         try:
             load()
         finally:
-            look = (0, self.usage()[0], time.time())
-            self.process.send_signal(signal.SIGCONT)
+            look = (0, self.usage()[0], self.clock())
+            self.resume()
         return look
 
     def most_in_flight(self, wanted, seconds=150):
@@ -559,26 +596,12 @@ class Worker(Stopping):
         self.process.kill()
         return memory
 
-    def measure(self, count, name="martlet_end_to_end_seconds_count", seconds=300, is_whole=False, since=None):
-        """CPU in microseconds, and how many a second, from the first look that finds a twentieth done to the last one that finds no more than seven
-        tenths: what a lane has fetched ahead, 30,000 records at most, is as much at both. `is_whole`: CPU from the last look that finds nothing
-        done, or from `since`, until all are, as fan-out has fetched most of a backlog before. And the most memory seen. `name`: a metric that counts as it happens;
-        others are brought up to date once a second."""
-        end, memory, looks = time.time() + seconds, 0, [(0, self.usage()[0], time.time())]
-        while looks[-1][0] < count:
-            self.check(end, f"{int(looks[-1][0])} of {count} after {seconds} s")
-            # Each look costs the worker a page of metrics: twenty a second were 5 % of what is measured.
-            time.sleep(0.1 if is_whole else 0.2)
-            done, (cpu, rss) = self.metric(name), self.usage()
-            looks.append((done, cpu, time.time()))
-            memory = max(memory, rss)
-        middle = [look for look in looks if count * 0.05 <= look[0] <= count * 0.7]
-        if not middle or middle[-1][0] - middle[0][0] < count * 0.3:
-            print("bench: too short a run: it is counted from the worker's start", file=sys.stderr)
-            middle = looks
-        counted = [since or [look for look in looks if look[0] == 0][-1], looks[-1]] if is_whole else middle
-        return {"cpu_us": (counted[-1][1] - counted[0][1]) / (counted[-1][0] - counted[0][0]) * 1e6,
-                "per_second": (middle[-1][0] - middle[0][0]) / (middle[-1][2] - middle[0][2]), "rss_mb": memory}
+    def measure(self, count, **how):
+        counting = Counting(self, count, **how)
+        # Each look costs the worker a page of metrics: twenty a second were 5 % of what is measured.
+        while not counting.look():
+            time.sleep(0.1 if counting.is_whole else SLICE)
+        return counting.figures()
 
     def stop(self):
         if self.process.poll() is None:
@@ -588,6 +611,54 @@ class Worker(Stopping):
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+class Counting:
+    """What a worker takes for so many deliveries, and how many it does a second: from the first look that finds a twentieth done to the last one that
+    finds no more than seven tenths, as what a lane has fetched ahead, 30,000 records at most, is as much at both. `is_whole`: CPU from the last look
+    that finds nothing done, or from `since`, until all are, as fan-out has fetched most of a backlog before. And the most memory seen. `name`: a metric that
+    counts as it happens; others are brought up to date once a second."""
+
+    def __init__(self, worker, count, name="martlet_end_to_end_seconds_count", seconds=300, is_whole=False, since=None):
+        self.worker, self.count, self.name, self.end, self.is_whole, self.since = worker, count, name, time.time() + seconds, is_whole, since
+        self.looks, self.memory = [since or (0, worker.usage()[0], worker.clock())], 0
+
+    def look(self):
+        """True when all is done."""
+        done, (cpu, rss) = self.worker.metric(self.name), self.worker.usage()
+        self.looks.append((done, cpu, self.worker.clock()))
+        self.memory = max(self.memory, rss)
+        self.worker.check(self.end, f"{int(done)} of {self.count}")
+        return done >= self.count
+
+    def figures(self):
+        looks = self.looks
+        middle = [look for look in looks if self.count * 0.05 <= look[0] <= self.count * 0.7]
+        if not middle or middle[-1][0] - middle[0][0] < self.count * 0.3:
+            print("bench: too short a run: it is counted from the worker's start", file=sys.stderr)
+            middle = looks
+        counted = [self.since or [look for look in looks if look[0] == 0][-1], looks[-1]] if self.is_whole else middle
+        return {"cpu_us": (counted[-1][1] - counted[0][1]) / (counted[-1][0] - counted[0][0]) * 1e6,
+                "per_second": (middle[-1][0] - middle[0][0]) / (middle[-1][2] - middle[0][2]), "rss_mb": self.memory}
+
+
+def side_by_side(counting, start, slices=(SLICE, SLICE)):
+    """Figures of a worker and of the program that is started. Each works for a slice of time while the other stands still: what others do on the machine for a
+    second, or for a minute, both meet alike. `slices`: of each, in seconds, so that both are through at about the same time."""
+    counting.worker.pause()
+    with start() as other:
+        time.sleep(slices[1])
+        other.pause()
+        going = {counting.worker: (slices[0], counting.look), other: (slices[1], other.is_over)}
+        while going:
+            for run, (seconds, is_through) in list(going.items()):
+                run.resume()
+                time.sleep(seconds)
+                if is_through():
+                    del going[run]
+                else:
+                    run.pause()
+        return counting.figures(), other.figures()
 
 
 def end_in_order():

@@ -3,7 +3,7 @@ ratio, or the value where there is no reference, should be; with a fourth elemen
 import argparse, itertools, os, statistics, subprocess, sys, time
 from neighbours import alternating
 from openloop import FAN_OUT, FEW, ONE_LANE, RATE, SETTLING_SECONDS, c_delivery_id, delivery_id, events_loop, latencies, latency, latency_of_events, latency_of_hops, latency_of_lane, latency_of_reference, loop_of_deliveries, percentiles
-from harness import PARTITIONS, Nginx, SlowReceiver, in_turns, kafka_jars, medians, once_each, reference
+from harness import PARTITIONS, SLICE, Counting, Nginx, SlowReceiver, in_turns, kafka_jars, medians, middle_pairs, once_each, reference, side_by_side
 
 # Of an endpoint of 100 a second: more than it can get during an open loop. A multiple of 24.
 LIMITED_BACKLOG = 4_800
@@ -14,8 +14,8 @@ OPEN_LOOP_SECONDS, WARMING_SECONDS, WARMING_RATE = 20, 40, 2_000
 EMBEDDED = ("a", "b", "f", "k", "m")
 # Of records in memory with each round, where it is more than of most.
 GIGABYTES = {"a": 3, "b": 3, "d": 3, "g": 3.5, "k": 3}
-# So many times the rounds where a target is near what one round differs from the next by, as others use the machine's caches: a quarter of a CPU's ratio (a, b,
-# d, k), half of a slowest hundredth (e).
+# So many times the rounds where a target is near what one round differs from the next by, as others use the machine's caches: a quarter of a CPU's ratio (d), half
+# of a slowest hundredth (e).
 CLOSE = 2
 # Scenarios whose broker compiles all that it can.
 WARM = ("e", "h")
@@ -28,28 +28,49 @@ def figures(ours, theirs, cpu_target=None, speed_target=None):
     return {figure: (ours[figure], theirs[figure], targets.get(figure)) for figure in ("cpu_us", "per_second", "rss_mb")}
 
 
-def deliveries(bench, name, endpoints, receiver, count, words=(), bytes_=1024, scheme="http", has_reference=True, reference_words=(), number=0):
-    """Round `number` of deliveries that lie ready, sent by one lane and by the reference, each of them all. One run on a shared machine is a quarter off
-    either way: of each figure the median counts."""
+def backlog(bench, name, endpoints, receiver, count, bytes_=1024, scheme="http"):
+    """Deliveries that lie ready."""
     world = bench.world(name)
     world.endpoints(endpoints, receiver, scheme=scheme)
     world.load("deliveries", count, "--partitions", PARTITIONS, "--endpoints", endpoints, "--bytes", bytes_)
-    runs = [lambda: world.measure(count, *ONE_LANE, *words)]
-    if has_reference:
-        runs.append(lambda: world.reference(count, receiver.ports[:endpoints], *reference_words))
-    figures_of_each = in_turns(number, *runs)
+    return world
+
+
+def deliveries(bench, name, endpoints, receiver, count, words=(), has_reference=True, reference_words=(), **how):
+    """A round of a backlog, sent by one lane and by the reference at the same time, each of them all of it."""
+    world = backlog(bench, name, endpoints, receiver, count, **how)
+    with world.worker(*ONE_LANE, *words) as worker:
+        if has_reference:
+            found = beside_running(worker, count, lambda: world.running_reference(receiver.ports[:endpoints], *reference_words, count=count))
+        else:
+            found = (worker.measure(count),)
     world.forget()
-    return figures_of_each
+    return found
+
+
+def one_by_one(bench, name, endpoints, receiver, count, words, reference_words, number):
+    """The same one after the other: of receivers that take their time, all that are asked would answer while one stands still."""
+    world = backlog(bench, name, endpoints, receiver, count)
+    found = in_turns(number, lambda: world.measure(count, *ONE_LANE, *words), lambda: world.reference(count, receiver.ports[:endpoints], *reference_words))
+    world.forget()
+    return found
+
+
+def beside_running(worker, count, start):
+    """Of a worker that has just been started."""
+    counting = Counting(worker, count)
+    worker.ready()
+    return side_by_side(counting, start)
 
 
 def beside_reference(bench, receiver, count, cases, words=FEW, bytes_=1024, rate=RATE, rounds=None, **how):
     """Rows of `cases`: title, endpoints, targets of CPU and deliveries a second. The latencies come last, as the receiver then writes a log."""
     # One round of each case after the other: what others on the machine do for a minute would be all of one case.
-    rounds = [[deliveries(bench, "backlog", endpoints, receiver, count, words, bytes_=bytes_, number=number, **how) for _, endpoints, *_ in cases]
-              for number in range(rounds or bench.rounds)]
+    rounds = [[deliveries(bench, "backlog", endpoints, receiver, count, words, bytes_=bytes_, **how) for _, endpoints, *_ in cases]
+              for _ in range(rounds or bench.rounds)]
     receiver.log_from_now()
     for (title, endpoints, *targets), runs in zip(cases, zip(*rounds)):
-        ours, theirs = (medians(list(side)) for side in zip(*runs))
+        ours, theirs = middle_pairs(runs)
         loop = latency(bench, "loop", endpoints, receiver, words, bytes_=bytes_, rate=rate, **how)
         yield title, {**figures(ours, theirs, *targets), **latencies(*loop)}
 
@@ -58,7 +79,7 @@ def a(bench):
     """Kept connections, 1 KB bodies, 64 connections: one endpoint; then 1,000 endpoints on 100 receivers."""
     with Nginx(os.path.join(bench.directory, "a"), ports=100) as receiver:
         yield from beside_reference(bench, receiver, bench.count(300_000), (
-            ("one endpoint", 1, 1.5, 0.6), ("24 endpoints, 18 partitions", 24, 1.5, 0.6), ("1,000 endpoints, 100 receivers", 1_000, 1.8)), rounds=CLOSE * bench.rounds)
+            ("one endpoint", 1, 1.5, 0.6), ("24 endpoints, 18 partitions", 24, 1.5, 0.6), ("1,000 endpoints, 100 receivers", 1_000, 1.8)))
 
 
 def b(bench):
@@ -66,7 +87,7 @@ def b(bench):
     with Nginx(os.path.join(bench.directory, "b"), ports=100, tls="resumed") as receiver:
         yield from beside_reference(
             bench, receiver, bench.count(400_000), (("one endpoint, TLS", 1, 1.5), ("1,000 endpoints, 100 receivers, TLS", 1_000, 1.5)),
-            (*FEW, "--ca-file", receiver.authority), scheme="https", reference_words=("--ca", receiver.authority), rounds=CLOSE * bench.rounds)
+            (*FEW, "--ca-file", receiver.authority), scheme="https", reference_words=("--ca", receiver.authority))
 
 
 def c(bench):
@@ -82,8 +103,8 @@ def d(bench):
     with Nginx(os.path.join(bench.directory, "d")) as fast, SlowReceiver(50) as slow:
         for number in range(CLOSE * bench.rounds):
             plain, slowly = in_turns(
-                number, lambda: deliveries(bench, "dfast", 1, fast, bench.count(200_000), FEW, number=number),
-                lambda: deliveries(bench, "d", 240, slow, bench.count(800_000), many, reference_words=connections, number=number))
+                number, lambda: one_by_one(bench, "dfast", 1, fast, bench.count(200_000), FEW, (), number),
+                lambda: one_by_one(bench, "d", 240, slow, bench.count(800_000), many, connections, number))
             rounds.append((*plain, *slowly))
     plain, plain_reference, ours, theirs = (medians(list(runs)) for runs in zip(*rounds))
     with SlowReceiver(50, log=os.path.join(bench.directory, "d.log")) as slow:
@@ -250,46 +271,44 @@ def k(bench):
 
         def fanned_out():
             world, load = world_of_events("k")
-            load()
-            return in_turns(number, lambda: world.measure(count, *FAN_OUT, name="martlet_fanout_deliveries_total", is_whole=True), lambda: world.fan_out_reference(count)) + in_turns(
-                number, lambda: world.measure(count, *ONE_LANE, *FEW), lambda: world.reference(count, receiver.ports[:24]))
-
-        def together(endpoints):
-            world, load = world_of_events("kboth", endpoints)
-            with world.worker("--lanes", "1", *FEW) as worker:
+            with world.worker(*FAN_OUT) as worker:
                 worker.ready()
-                # Both roles' work from the first event on: fan-out would be through before many deliveries are.
-                return worker.measure(count, is_whole=True, since=worker.stopped(load))
+                written = Counting(worker, count, "martlet_fanout_deliveries_total", is_whole=True, since=worker.stopped(load))
+                fan_out = side_by_side(written, lambda: world.running_fan_out(count), (SLICE / 2, SLICE / 4))
+            with world.worker(*ONE_LANE, *FEW) as worker:
+                return fan_out, beside_running(worker, count, lambda: world.running_reference(receiver.ports[:24], count=count))
 
         def together_in_c():
             world, load = world_of_events("kc")
             load()
             return world.both_references(count, receiver.ports[:24])
 
-        def delivered_in_c(endpoints):
-            world, load = world_of_events("kone", endpoints)
-            load()
-            world.fan_out_reference(count, to="deliveries")
-            return world.reference(count, receiver.ports[:endpoints])
+        def together(endpoints):
+            world, load = world_of_events("kboth", endpoints)
+            with world.worker("--lanes", "1", *FEW) as worker:
+                worker.ready()
+                # Both roles' work from the first event on: fan-out would be through before many deliveries are.
+                since = worker.stopped(lambda: (load(), world.fan_out_reference(count)))
+                counting = Counting(worker, count, is_whole=True, since=since)
+                of_c = lambda: world.running_reference(receiver.ports[:endpoints], count=count, topic="dlq")
+                return side_by_side(counting, of_c, (SLICE, SLICE / 2))
 
-        rounds, as_in_a = [], (1, 24, 1_000)
-        for number in range(CLOSE * bench.rounds):
-            apart, in_c = in_turns(number, fanned_out, together_in_c)
-            of_each = (in_turns(number, lambda: together(endpoints), lambda: delivered_in_c(endpoints)) for endpoints in as_in_a)
-            rounds.append((*apart, in_c, *itertools.chain(*of_each)))
+        rounds = []
+        for _ in range(bench.rounds):
+            rounds.append((*fanned_out(), together_in_c(), *map(together, (1, 24, 1_000))))
             while worlds:
                 worlds.pop().forget()
-        alone, fan_out, second, theirs, both_in_c, both_of_one, one, both, their_delivery, both_of_many, many = (medians(list(runs)) for runs in zip(*rounds))
+        fan_out, delivery, both_in_c, with_one, with_24, with_many = zip(*rounds)
         receiver.log_from_now()
         loop, loop_apart, hops = once_each(
             *(lambda apart=apart: latency_of_events(bench, "kloop", receiver, 24, "kind%d.made", 24, RATE, apart=apart) for apart in (False, True)), lambda: latency_of_hops(bench, RATE))
-        yield "fan-out alone", figures(alone, fan_out)
-        yield "delivery alone", figures(second, theirs)
-        yield "both roles, one endpoint", figures(both_of_one, one, 2.3)
-        yield "both roles, 24 endpoints", {**figures(both, their_delivery, 2.3), **latencies(loop, hops)}
-        yield "both roles, 1,000 endpoints, 100 receivers", figures(both_of_many, many, 2.3)
+        yield "fan-out alone", figures(*middle_pairs(fan_out))
+        yield "delivery alone", figures(*middle_pairs(delivery))
+        yield "both roles, one endpoint", figures(*middle_pairs(with_one), 2.3)
+        yield "both roles, 24 endpoints", {**figures(*middle_pairs(with_24), 2.3), **latencies(loop, hops)}
+        yield "both roles, 1,000 endpoints, 100 receivers", figures(*middle_pairs(with_many), 2.3)
         yield "roles apart, in two processes", latencies(loop_apart, hops)
-        yield "both roles, beside both in C", figures(both, both_in_c)
+        yield "both roles, beside both in C", figures(medians([ours for ours, _ in with_24]), medians(both_in_c))
 
 
 def l(bench):
@@ -298,7 +317,7 @@ def l(bench):
         with Nginx(os.path.join(bench.directory, "l-" + kind), tls=kind, keep=False, log=True) as receiver:
             how = {"scheme": "https", "reference_words": ("--fresh", kind, "--ca", receiver.authority)}
             words = (*FEW, "--ca-file", receiver.authority)
-            rounds = [deliveries(bench, "l", 1, receiver, bench.count(10_000), words, number=number, **how) for number in range(bench.rounds)]
+            rounds = [deliveries(bench, "l", 1, receiver, bench.count(10_000), words, **how) for _ in range(bench.rounds)]
             ours, theirs = (medians(list(runs)) for runs in zip(*rounds))
             # The first ones of each round, 64 at a time, have nothing to resume yet. The worker's ids, and the reference's.
             for ids in ("msg_", "dlv_"):
@@ -320,7 +339,7 @@ def m(bench):
             pair = in_turns(
                 number, lambda: deliveries(bench, "m", 1, receiver, count, over_libcurl, has_reference=False)[0],
                 lambda: reference("--curl", "--count", count, "--port", receiver.ports[0]))
-            rounds.append((*pair, *deliveries(bench, "mdirect", 1, receiver, count, FEW, reference_words=("--curl",), number=number)))
+            rounds.append((*pair, *deliveries(bench, "mdirect", 1, receiver, count, FEW, reference_words=("--curl",))))
         over_curl, bare, direct, by_hand = (medians(list(runs)) for runs in zip(*rounds))
         receiver.log_from_now()
         loop, loop_direct, loop_by_hand, loop_in_java = once_each(
