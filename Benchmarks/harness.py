@@ -606,6 +606,8 @@ class Worker(Pausing):
     def stop(self):
         if self.process.poll() is None:
             self.process.terminate()
+            # It may stand still.
+            self.process.send_signal(signal.SIGCONT)
             try:
                 self.process.wait(40)
             except subprocess.TimeoutExpired:
@@ -642,22 +644,28 @@ class Counting:
                 "per_second": (middle[-1][0] - middle[0][0]) / (middle[-1][2] - middle[0][2]), "rss_mb": self.memory}
 
 
+def in_slices(*runs):
+    """Each works for a slice of time while the others stand still, as they do now, until all are through: what others do on the machine for a second, or for a minute,
+    all of them meet alike. `runs`: the process, seconds of a slice, and what says at the end of one whether it is through."""
+    going = list(runs)
+    while going:
+        for run in list(going):
+            process, seconds, is_through = run
+            process.resume()
+            time.sleep(seconds)
+            if is_through():
+                going.remove(run)
+            else:
+                process.pause()
+
+
 def side_by_side(counting, start, slices=(SLICE, SLICE)):
-    """Figures of a worker and of the program that is started. Each works for a slice of time while the other stands still: what others do on the machine for a
-    second, or for a minute, both meet alike. `slices`: of each, in seconds, so that both are through at about the same time."""
+    """Figures of a worker and of the program that is started, in slices of time: of each so long that both are through at about the same time."""
     counting.worker.pause()
     with start() as other:
         time.sleep(slices[1])
         other.pause()
-        going = {counting.worker: (slices[0], counting.look), other: (slices[1], other.is_over)}
-        while going:
-            for run, (seconds, is_through) in list(going.items()):
-                run.resume()
-                time.sleep(seconds)
-                if is_through():
-                    del going[run]
-                else:
-                    run.pause()
+        in_slices((counting.worker, slices[0], counting.look), (other, slices[1], other.is_over))
         return counting.figures(), other.figures()
 
 

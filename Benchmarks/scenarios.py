@@ -1,6 +1,6 @@
 """The scenarios of the table, each beside its reference in the same run. A figure is (value, reference, target): `target` is what the
 ratio, or the value where there is no reference, should be; with a fourth element the value in any case."""
-import argparse, itertools, os, statistics, subprocess, sys, time
+import argparse, os, statistics, subprocess, sys, time
 from neighbours import alternating
 from openloop import FAN_OUT, FEW, ONE_LANE, RATE, SETTLING_SECONDS, c_delivery_id, delivery_id, events_loop, latencies, latency, latency_of_events, latency_of_hops, latency_of_lane, latency_of_reference, loop_of_deliveries, percentiles
 from harness import PARTITIONS, SLICE, Counting, Nginx, SlowReceiver, in_turns, kafka_jars, medians, middle_pairs, once_each, reference, side_by_side

@@ -55,6 +55,44 @@ import Testing
         #expect(result.retryAfter == "17" && result.excerpt == Array("ab".utf8), "\(result)")
     }
 
+    /// Called off when a part of its answer has come: it ends once, with what was there, and the next one meets nothing of it.
+    @Test func calledOffWithinItsAnswer() throws {
+        let part = Array("HTTP/1.1 503 Busy\r\nContent-Length: 10\r\n\r\nab".utf8)
+        let server = ConversationServer { _, connection in .answer(connection == 1 ? part : Self.answer) }
+        defer { server.stop() }
+        let (loop, rules) = (EventLoop(), TransportConformanceTests.rules)
+        let configuration = TransportConfiguration(addresses: rules.addresses)
+        let transport = DirectTransport(
+            loop, tokens: 1 << 40, configuration, Resolver(loop, tokens: 2 << 40, servers: nil),
+            TrustStores(bundlePath: configuration.caBundlePath, extraPath: nil))
+        let target = RequestTarget(try EndpointURL("http://127.0.0.1:\(server.port)/", rules: rules))
+        func start(_ token: UInt64) {
+            transport.start(
+                HTTPRequest(token: token, target: target, headers: HeaderLines(), body: Bytes("{}"), timeouts: Timeouts()),
+                nowMicroseconds: SystemClock.monotonicMicroseconds())
+        }
+        // Its own timeout ends it where the answer doesn't come.
+        func turn(while isWaiting: () -> Bool) {
+            while transport.inFlight > 0, isWaiting() {
+                transport.advance(nowMicroseconds: SystemClock.monotonicMicroseconds())
+                loop.wait(milliseconds: 50) { transport.handle($0, nowMicroseconds: SystemClock.monotonicMicroseconds()) }
+            }
+        }
+        var results: [HTTPResult] = []
+        start(1)
+        turn { transport.connections.allSatisfy { $0?.reader.status == nil } }
+        transport.cancel(1)
+        transport.cancel(1)
+        start(2)
+        turn { true }
+        transport.drain { results.append($0) }
+        #expect(results.map(\.token) == [1, 2], "\(results)")
+        #expect(results.first?.error?.kind == .cancelled && results.first?.status == 503, "\(results)")
+        #expect(results.first?.excerpt == Array("ab".utf8), "\(results)")
+        #expect(results.last?.error == nil && results.last?.status == 200 && results.last?.excerpt == Array("ok".utf8), "\(results)")
+        #expect(server.connections.load(ordering: .relaxed) == 2 && transport.inFlight == 0)
+    }
+
     /// Once: a receiver that closes new connections as well fails the request.
     @Test(arguments: Kind.allCases) func onceOnly(_ kind: Kind) throws {
         let server = ConversationServer { request, connection in request == 1 && connection == 1 ? .answer(Self.answer) : .close }
