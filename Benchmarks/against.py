@@ -1,17 +1,12 @@
 """This build against another one, in slices of a fifth of a second: what a change has brought, or cost, where two runs one after the other differ by more."""
 import contextlib, os, statistics
-from harness import PARTITIONS, SLICE, Counting, Nginx, World, in_slices
+from harness import PARTITIONS, SLICE, Build, Counting, Nginx, World, in_slices
 from openloop import FEW, ONE_LANE
 
 PORTS = 100
 # A case's deliveries, by one lane of one role, or events, by both roles.
 CASES = {"delivery, 24 endpoints": ("deliveries", 24), "delivery, 1,000 endpoints": ("deliveries", 1_000),
          "both roles, 24 endpoints": ("events", 24), "both roles, 1,000 endpoints": ("events", 1_000)}
-
-
-class Build:
-    def __init__(self, options, directory, martlet):
-        self.brokers, self.directory, self.martlet = options.brokers, directory, martlet
 
 
 @contextlib.contextmanager
@@ -30,9 +25,7 @@ def begun(build, receiver, what, endpoints, count):
 
 def against(options, directory):
     """CPU of this build by that of the other one: of each round, and the median."""
-    if not options.brokers:
-        raise SystemExit("bench: against: the embedded cluster keeps too little: set KAFKA_HOME to an unpacked Apache Kafka, or MARTLET_TEST_BROKERS to brokers that run")
-    builds, result = [Build(options, directory, path) for path in (options.martlet, options.other)], {}
+    builds, result = [Build(options.brokers, path, directory) for path in (options.martlet, options.other)], {}
     with Nginx(os.path.join(directory, "receiver"), ports=PORTS) as receiver:
         for title, (what, endpoints) in CASES.items():
             ratios = []

@@ -397,6 +397,13 @@ class Together(Stopping):
             one.stop()
 
 
+class Build:
+    """What a world is made with: brokers, or None for the embedded cluster, a martlet, and a place for files."""
+
+    def __init__(self, brokers, martlet, directory):
+        self.brokers, self.martlet, self.directory = brokers, martlet, directory
+
+
 class World:
     """The topics of one scenario."""
     number = 0

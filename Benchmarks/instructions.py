@@ -52,8 +52,7 @@ def count(path):
 
 def instructions(options, directory):
     deliveries = options.events
-    bench = type("Bench", (), {"brokers": options.brokers, "martlet": options.martlet, "directory": directory})
-    world, found = harness.World(bench, "n"), os.path.join(directory, "callgrind.out")
+    world, found = harness.World(harness.Build(options.brokers, options.martlet, directory), "n"), os.path.join(directory, "callgrind.out")
     with Nginx(os.path.join(directory, "nginx")) as receiver:
         world.endpoints(1, receiver)
         worker = Worker(world, ("--roles", "delivery", "--lanes", "1", "--max-in-flight", "64"),
